@@ -118,9 +118,11 @@ def run_checks(
     breaks is an `error`, never a pass; its exception's text is kept out of the record, since a server's
     message may quote data (only our own errors, whose text we write, are quoted).
     """
-    results, blocking = [], []
+    results: list[CheckResult] = []
+    blocking: list[str] = []
     for item in checks:
-        began, status, reason, findings = time.perf_counter(), Status.PASS, None, ()
+        began, status, reason = time.perf_counter(), Status.PASS, None
+        findings: tuple[Finding, ...] = ()
         try:
             if item.needs_server and not subject.restored:
                 raise NotRun(not_restored)

@@ -132,7 +132,7 @@ def reading(
     """
     with tempfile.TemporaryFile() as err:
         process = start(argv, env=env, cwd=cwd, stdout=subprocess.PIPE, stderr=err)
-        assert process.stdout is not None
+        assert process.stdout is not None  # noqa: S101 - for the type checker; PIPE was asked for
         try:
             yield process.stdout, Pipe(process, err)
         finally:

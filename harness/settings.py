@@ -94,22 +94,19 @@ class _UniqueLoader(yaml.SafeLoader):
     """SafeLoader that refuses a key written twice: the second would silently win."""
 
 
-def _mapping(loader: _UniqueLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Hashable, Any]:
     seen: set[Hashable] = set()
     for key_node, _ in node.value:
         key = loader.construct_object(key_node, deep=True)
         if isinstance(key, Hashable):
             if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", key_node.start_mark
-                )
+                where = key_node.start_mark
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", where)
             seen.add(key)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep)
+    return loader.construct_mapping(node, deep=True)
 
 
-_UniqueLoader.add_constructor(
-    yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, lambda loader, node: _mapping(loader, node, deep=True)
-)
+_UniqueLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 _ENVIRONMENT = {  # PROVADO_* variable -> place in the configuration
     "PROVADO_OUTPUT": ("output",),

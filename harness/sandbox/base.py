@@ -21,7 +21,7 @@ class PostgresRequest:
 
     `major` is the source's major version (None: unknown, take the newest stable at hand);
     `exact` when no other major will do (base backups). `extensions` are names that must be available;
-    `icu` when a collation or locale provider `icu` is used. `features` names build options needed, e.g. "ssl".
+    `icu` when a collation or locale provider `icu` is used.
     """
 
     major: int | None = None
