@@ -6,7 +6,7 @@ that the component's checks examine; leaving its context tears the sandbox down.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -29,6 +29,7 @@ class DrillContext:
     settings: Settings
     scratch: Path
     deadline: float
+    last_good: Mapping[str, Any] | None = None  # evidence.json entry of the series' newest passing drill
     progress: Callable[[str, int, int], None] = field(default=lambda stage, done, total: None)
 
 

@@ -6,50 +6,24 @@ Unknown keys are errors with the place named, so that a mistyped expectation can
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Hashable, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from .errors import ConfigError
-from .model import Severity
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-_SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-
-
-def duration_s(value: Any) -> Any:
-    """`24h`, `90m`, `15d` or a number of seconds -> seconds. Raises ValueError for anything else."""
-    if isinstance(value, str):
-        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])?\s*", value)
-        if not found:
-            raise ValueError("not a duration: write 24h, 90m, 15d or seconds")
-        return float(found[1]) * _UNITS[found[2] or "s"]
-    return value
+from ..errors import ConfigError
+from ..model import Severity
+from .files import FilesSettings
+from .policy import PolicySettings
+from .postgres import PostgresSettings
+from .redis import RedisSettings
+from .types import Duration, Section, Size
 
 
-def size_bytes(value: Any) -> Any:
-    """`512M`, `20G` (binary units) or a number of bytes -> bytes. Raises ValueError for anything else."""
-    if isinstance(value, str):
-        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", value.lower())
-        if not found:
-            raise ValueError("not a size: write 512M, 20G or bytes")
-        return int(float(found[1]) * _SIZES[found[2]])
-    return value
-
-
-Duration = Annotated[float, BeforeValidator(duration_s), Field(gt=0)]
-Size = Annotated[int, BeforeValidator(size_bytes), Field(gt=0)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Source(_Strict):
+class Source(Section):
     """A place where backups lie, as `backups:` lists them."""
 
     path: Path
@@ -59,26 +33,42 @@ class Source(_Strict):
     globals: Path | None = None
 
 
-class Objectives(_Strict):
+class Objectives(Section):
     """RPO and RTO, in seconds."""
 
     rpo: Duration | None = None
     rto: Duration | None = None
 
 
-class SandboxSettings(_Strict):
+class SandboxSettings(Section):
     """Which throwaway servers to use, and what they may take."""
 
     kind: Literal["auto", "local", "container"] = "auto"
     postgres_bin: Path | None = None
     redis_bin: Path | None = None
-    images: dict[Literal["postgres", "redis", "valkey"], str] = {}
+    images: dict[Literal["postgres", "redis", "valkey"], str] = Field(default_factory=dict)
     memory: Size = 4 << 30
     disk: Size = 200 << 30
     timeout: Duration = 4 * 3600.0
 
 
-class Settings(_Strict):
+class EvidenceSettings(Section):
+    """How evidence is kept: the key that signs it (`env:NAME` or `file:PATH`)."""
+
+    signing_key: str | None = None
+
+
+class Waiver(Section):
+    """A finding accepted for a while: check id, object pattern (`*` as in file names), by whom, until when."""
+
+    check: str
+    object: str = "*"
+    reason: Annotated[str, Field(min_length=8)]
+    owner: Annotated[str, Field(min_length=1)]
+    expires: date
+
+
+class Settings(Section):
     """All of provado.yaml, with the defaults filled in."""
 
     backups: tuple[Source, ...] = ()
@@ -88,6 +78,12 @@ class Settings(_Strict):
     jobs: Annotated[int, Field(ge=1, le=64)] = 1
     objectives: Objectives = Objectives()
     sandbox: SandboxSettings = SandboxSettings()
+    postgres: PostgresSettings = PostgresSettings()
+    redis: RedisSettings = RedisSettings()
+    files: FilesSettings = FilesSettings()
+    policy: PolicySettings = PolicySettings()
+    evidence: EvidenceSettings = EvidenceSettings()
+    waivers: tuple[Waiver, ...] = ()
 
 
 class _UniqueLoader(yaml.SafeLoader):
