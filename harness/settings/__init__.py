@@ -59,7 +59,7 @@ class EvidenceSettings(Section):
 
 
 class Waiver(Section):
-    """A finding accepted for a while: check id, object pattern (`*` as in file names), by whom, until when."""
+    """A finding accepted for a while: check id, object pattern (`*` as in file names), by whom, until."""
 
     check: str
     object: str = "*"
