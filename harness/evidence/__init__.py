@@ -1,0 +1,1 @@
+"""Evidence of drills: what is recorded (`record`), chained, signed and verified."""
