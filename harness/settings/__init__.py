@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from ..errors import ConfigError
 from ..model import Severity
 from .files import FilesSettings
-from .policy import PolicySettings
+from .policy import ConsistencySettings, PolicySettings, Runbook, Step
 from .postgres import PostgresSettings
 from .redis import RedisSettings
 from .types import Duration, Section, Size
@@ -82,6 +82,9 @@ class Settings(Section):
     redis: RedisSettings = RedisSettings()
     files: FilesSettings = FilesSettings()
     policy: PolicySettings = PolicySettings()
+    runbook: Runbook | None = None
+    consistency: ConsistencySettings = ConsistencySettings()
+    after_restore: tuple[Step, ...] = ()
     evidence: EvidenceSettings = EvidenceSettings()
     waivers: tuple[Waiver, ...] = ()
 
@@ -168,6 +171,13 @@ def _read(file: Path) -> dict[str, Any]:
             for key in ("path", "manifest", "globals"):
                 if isinstance(source.get(key), str):
                     source[key] = str(base / source[key])
+    if isinstance(data.get("runbook"), dict) and isinstance(data["runbook"].get("path"), str):
+        data["runbook"]["path"] = str(base / data["runbook"]["path"])
+    for step in data.get("after_restore") or ():
+        if isinstance(step, dict):
+            for key in ("sql", "cwd"):
+                if isinstance(step.get(key), str):
+                    step[key] = str(base / step[key])
     if isinstance(data.get("output"), str):
         data["output"] = str(base / data["output"])
     return data
