@@ -137,7 +137,7 @@ def run_checks(
             status, reason = Status.ERROR, str(broken)
         except Exception as broken:
             status = Status.ERROR
-            reason = f"the check itself broke with {_where(broken)}; please report this"
+            reason = f"the check itself broke with {broken_at(broken)}; please report this"
         results.append(
             CheckResult(
                 item.id,
@@ -155,7 +155,8 @@ def run_checks(
     return tuple(results), tuple(blocking)
 
 
-def _where(broken: BaseException) -> str:
+def broken_at(broken: BaseException) -> str:
+    """Kind and place of an unexpected exception, without its text: that may quote data."""
     tb = broken.__traceback__
     while tb and tb.tb_next:
         tb = tb.tb_next
