@@ -55,6 +55,12 @@ def named_time(name: str) -> datetime | None:
     return None
 
 
+def named_kind(name: str) -> str | None:
+    """daily, weekly, monthly, recovery or emergency when the name says so, else None."""
+    found = _KIND.search(name)
+    return found[1] if found else None
+
+
 def identify(
     path: Path,
     recognisers: Mapping[str, Recogniser],
@@ -86,14 +92,13 @@ def identify(
         return None
     name, kind = next(iter(found.items())) if found else (str(claimed), "unknown")
     taken = named_time(path.name)
-    kind_word = _KIND.search(path.name)
     return Artifact(
         path=path,
         component=name,
         format=kind,
         packing=packing,
         bytes=_size(path),
-        kind=kind_word[1] if kind_word else None,
+        kind=named_kind(path.name),
         taken_at=taken or datetime.fromtimestamp(path.stat().st_mtime, UTC),
         taken_at_basis="name" if taken else "mtime",
         manifest=manifest or _beside(path, ".manifest.json"),
