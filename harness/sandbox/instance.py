@@ -1,0 +1,244 @@
+"""The life of one local server: start under the supervisor, lease, limits, proven end."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import secrets
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from .. import process
+from ..errors import SandboxError
+from ..model import Teardown
+from ..process import User
+from . import folders, lease
+from .base import ServerDied
+
+_LAUNCH = Path(__file__).with_name("launch.py")
+_LIVE: dict[str, Callable[[], object]] = {}  # how to end every sandbox of this process that still lives
+_LOCK = threading.RLock()  # a signal handler may call `end_all` while its own thread holds it
+
+
+@dataclass
+class Instance:
+    """A local server from the making of its folder to the proof that nothing is left of it."""
+
+    name: str
+    folder: Path
+    user: User | None
+    lease: lease.Lease
+    sockets: tuple[Path, ...] = ()
+    supervisor: subprocess.Popen[bytes] | None = None
+    lifeline: int | None = None
+    containment: tuple[str, ...] = ()
+    proof: Teardown | None = None
+    ended: dict[str, object] = field(default_factory=dict)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    @property
+    def log_file(self) -> Path:
+        """Where the server's output goes; only the harness may read it."""
+        return self.folder / "server.log"
+
+    def log(self) -> str:
+        """The end of the server's output (at most 256 KiB). May quote data."""
+        try:
+            with self.log_file.open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - (256 << 10)))
+                return file.read().decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+    def alive(self) -> bool:
+        """True while the server process runs."""
+        server = self.lease.server
+        return self.proof is None and server is not None and server.alive()
+
+
+def create(user: User | None) -> Instance:
+    """A folder, leased before anything else happens in it."""
+    folder = folders.new_sandbox_folder()
+    name = f"{folder.name.removeprefix(folders.PREFIX)}-{secrets.token_hex(4)}"
+    made = Instance(name, folder, user, lease.Lease(lease.this_process(), lease.namespace(), str(folder)))
+    with _LOCK:
+        _LIVE[name] = lambda: teardown(made)
+    lease.write(name, made.lease)
+    made.log_file.touch(mode=0o600)
+    return made
+
+
+def subfolder(instance: Instance, name: str) -> Path:
+    """A folder inside the sandbox that belongs to the server's user."""
+    path = instance.folder / name
+    path.mkdir(mode=0o700)
+    if instance.user:
+        os.chown(path, instance.user.uid, instance.user.gid)
+    return path
+
+
+def launch(
+    instance: Instance,
+    argv: list[str],
+    *,
+    env: dict[str, str],
+    cwd: Path,
+    memory: int,
+    disk: int,
+    stop_signal: int,
+    deadline: float,
+) -> None:
+    """Start the server under its supervisor. Raises SandboxError when it cannot be started."""
+    user = instance.user
+    receive, lifeline = os.pipe()
+    log = os.open(instance.log_file, os.O_WRONLY | os.O_APPEND)
+    orders = {
+        "argv": argv,
+        "env": env,
+        "cwd": str(cwd),
+        "folder": str(instance.folder),
+        "log": str(instance.log_file),
+        "log_fd": log,
+        "uid": user.uid if user else None,
+        "gid": user.gid if user else None,
+        "memory": memory,
+        "disk": disk,
+        "stop_signal": stop_signal,
+        "grace_s": 2.0,
+    }
+    try:
+        instance.supervisor = process.start(
+            [sys.executable, "-I", "-S", str(_LAUNCH)], stdin=receive, stdout=subprocess.PIPE, pass_fds=(log,)
+        )
+    finally:
+        os.close(receive)
+        os.close(log)
+    instance.lifeline = lifeline
+    os.write(lifeline, json.dumps(orders).encode() + b"\n")
+    answer = _answer(instance.supervisor, deadline)
+    if "error" in answer:
+        raise SandboxError(
+            f"the server {argv[0]} cannot be started: {answer['error']}",
+            remedy="Check that the program is executable for ordinary users",
+        )
+    instance.containment = tuple(str(word) for word in answer["containment"])  # type: ignore[attr-defined]
+    supervisor, pid = instance.supervisor.pid, int(str(answer["pid"]))
+    instance.lease = replace(
+        instance.lease,
+        supervisor=lease.Process(supervisor, lease.started(supervisor)),
+        server=lease.Process(pid, lease.started(pid)),
+    )
+    lease.write(instance.name, instance.lease)
+
+
+def _answer(supervisor: subprocess.Popen[bytes], deadline: float) -> dict[str, object]:
+    """The next line of JSON the supervisor says."""
+    assert supervisor.stdout is not None  # noqa: S101 - for the type checker; PIPE was asked for
+    ready, _, _ = select.select([supervisor.stdout], [], [], max(0.0, deadline - time.monotonic()))
+    line = supervisor.stdout.readline() if ready else b""
+    if not line:
+        return {"error": "its supervisor did not answer in time" if not ready else "its supervisor died"}
+    data = json.loads(line)
+    return data if isinstance(data, dict) else {"error": "its supervisor spoke nonsense"}
+
+
+def died(instance: Instance, what: str) -> ServerDied:
+    """The error that tells how a server which no longer runs came to its end."""
+    log = instance.log()
+    ended: dict[str, object] = {}
+    if instance.supervisor and not instance.ended:
+        instance.ended = _answer(instance.supervisor, time.monotonic() + 5)
+    ended = instance.ended
+    limit, code = ended.get("limit"), ended.get("exit_code")
+    if limit:
+        return ServerDied(
+            f"{what}: it passed the sandbox's {limit} limit",
+            log=log,
+            exit_code=None,
+            limit=str(limit),
+            remedy=f"Raise sandbox.{limit} in provado.yaml",
+        )
+    how = f"exit code {code}" if isinstance(code, int) else "of unknown cause"
+    return ServerDied(f"{what} ({how})", log=log, exit_code=code if isinstance(code, int) else None)
+
+
+def wait_until(instance: Instance, ready: Callable[[], bool], what: str, deadline: float) -> None:
+    """Ask `ready` until it says yes. Raises ServerDied when the server ends, SandboxError at the deadline."""
+    pause = 0.002
+    while not ready():
+        if not instance.alive():
+            raise died(instance, f"{what} ended before it answered")
+        if time.monotonic() > deadline:
+            raise SandboxError(f"{what} did not answer before the deadline", remedy="Raise sandbox.timeout")
+        time.sleep(pause)
+        pause = min(pause * 1.3, 0.1)
+
+
+def teardown(instance: Instance) -> Teardown:
+    """End the server, remove its folder, look that nothing is left. Safe to call again and from anywhere."""
+    with instance.lock:
+        if instance.proof:
+            return instance.proof
+        if instance.lifeline is not None:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(
+                    instance.lifeline, b"stop\n"
+                )  # closing is not enough: a forked child may hold a copy
+            os.close(instance.lifeline)
+            instance.lifeline = None
+        if instance.supervisor:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                instance.supervisor.wait(10)
+            if not instance.ended and instance.supervisor.poll() is not None:
+                instance.ended = _answer(instance.supervisor, time.monotonic())
+            process.end(instance.supervisor, grace_s=0.1)
+            if instance.supervisor.stdout:
+                instance.supervisor.stdout.close()
+        lease.kill(instance.lease)
+        gone = folders.remove(instance.folder)
+        server, supervisor = instance.lease.server, instance.lease.supervisor
+        instance.proof = Teardown(
+            process_gone=not any(p and p.alive() for p in (server, supervisor)),
+            socket_gone=not any(s.exists() for s in instance.sockets),
+            directory_gone=gone,
+        )
+        if instance.proof.complete:
+            lease.drop(instance.name)
+        with _LOCK:
+            _LIVE.pop(instance.name, None)
+        return instance.proof
+
+
+def register(name: str, end: Callable[[], object]) -> None:
+    """Have `end_all` call `end` too; `unregister` takes it back."""
+    with _LOCK:
+        _LIVE[name] = end
+
+
+def unregister(name: str) -> None:
+    """Forget a sandbox that has ended."""
+    with _LOCK:
+        _LIVE.pop(name, None)
+
+
+def end_all() -> None:
+    """Tear down every sandbox of this process that still lives. For signal handlers and the end of the run.
+
+    In a forked child it does nothing: the sandboxes are its parent's.
+    """
+    with _LOCK:
+        ends = list(_LIVE.values())
+    for end in ends:
+        end()
+
+
+atexit.register(end_all)
+os.register_at_fork(after_in_child=_LIVE.clear)

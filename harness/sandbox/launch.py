@@ -1,0 +1,200 @@
+"""Supervisor of one sandbox server: a program of its own, started as `python -I -S launch.py`.
+
+It reads its orders as one line of JSON from standard input, starts the server contained (`contain`), tells
+on standard output how that went, and ends the server when asked to, when the harness dies (its end of the
+pipe closes, or our parent changes), or when a limit is passed. It needs nothing but the standard library, so
+that it starts in milliseconds, and it goes on working while the harness is busy.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import select
+import signal
+import sys
+import time
+from typing import Any
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def main() -> int:
+    """Start, watch and end one server; returns the exit code to leave with (0: all is gone)."""
+    parent = os.getppid()
+    orders = json.loads(sys.stdin.buffer.readline())
+    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # orphans of the server come to us and are ended too
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # only the pipe, or the parent's death, tells us to stop
+    done: list[str] = []
+    receive, report = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(receive)
+        _become_server(orders, report, done)
+    os.close(report)
+    with os.fdopen(receive, "rb") as pipe:
+        told = pipe.read()
+    answer = json.loads(told) if told else {"error": "the server's process ended before it began"}
+    answer["pid"] = child
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+    limit, status = _watch(orders, child, parent)
+    if status is None:
+        status = _stop(orders, child)
+    _end_descendants()
+    sys.stdout.write(json.dumps({"limit": limit, "exit_code": status}) + "\n")
+    sys.stdout.flush()
+    return 0
+
+
+def _become_server(orders: dict[str, Any], report: int, done: list[str]) -> None:
+    """In the child: contain ourselves, drop privileges, become the server. Never returns."""
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        os.setsid()
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the backup's data
+        done.append("no core files")
+        user = orders["uid"]
+        if user is not None:
+            os.setgroups([])
+            os.setresgid(orders["gid"], orders["gid"], orders["gid"])
+            os.setresuid(user, user, user)
+            done.append(f"unprivileged user {user}")
+        if _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0:
+            done.append("no new privileges")
+        if _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0:
+            done.append("dies with the drill")
+        os.chdir(orders["cwd"])
+        log = os.open(orders["log"], os.O_WRONLY | os.O_APPEND) if user is None else orders["log_fd"]
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.write(report, json.dumps({"containment": done}).encode())
+        os.execve(orders["argv"][0], orders["argv"], orders["env"])
+    except BaseException as error:
+        os.write(report, json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
+    os._exit(127)
+
+
+def _watch(orders: dict[str, Any], child: int, parent: int) -> tuple[str | None, int | None]:
+    """Wait until the server ends, a limit is passed, or we are to stop -> (limit passed, exit status)."""
+    poll = select.poll()
+    poll.register(sys.stdin.fileno(), select.POLLIN | select.POLLHUP)
+    if hasattr(os, "pidfd_open"):
+        poll.register(os.pidfd_open(child), select.POLLIN)
+    next_look = time.monotonic() + 0.5
+    while True:
+        events = poll.poll(250)
+        gone, status = os.waitpid(child, os.WNOHANG)
+        if gone:
+            return None, os.waitstatus_to_exitcode(status)
+        if any(fd == sys.stdin.fileno() for fd, _ in events) or os.getppid() != parent:
+            return None, None
+        if time.monotonic() >= next_look:
+            began = time.monotonic()
+            limit = _limit_passed(orders)
+            if limit:
+                return limit, None
+            took = time.monotonic() - began
+            next_look = time.monotonic() + max(0.5, 20 * took)  # looking costs at most a twentieth of a core
+
+
+def _stop(orders: dict[str, Any], child: int) -> int:
+    """End the server: its own quick way first (it removes shared memory), then SIGKILL."""
+    os.kill(child, orders["stop_signal"])
+    until = time.monotonic() + orders["grace_s"]
+    while time.monotonic() < until:
+        gone, status = os.waitpid(child, os.WNOHANG)
+        if gone:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _end_descendants() -> None:
+    """SIGKILL everything that is still below us, and reap it."""
+    for _ in range(100):
+        below = descendants(os.getpid())
+        for pid in below:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                continue
+        except ChildProcessError:
+            return
+        time.sleep(0.005)
+
+
+def descendants(root: int) -> list[int]:
+    """Process ids of all that descend from `root`."""
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    fields = file.read().rpartition(b")")[2].split()
+            except OSError:
+                continue
+            children.setdefault(int(fields[1]), []).append(int(name))
+    found, todo = [], [root]
+    while todo:
+        for pid in children.get(todo.pop(), ()):
+            found.append(pid)
+            todo.append(pid)
+    return found
+
+
+def _limit_passed(orders: dict[str, Any]) -> str | None:
+    if memory_bytes(descendants(os.getpid())) > orders["memory"]:
+        return "memory"
+    if disk_bytes(orders["folder"]) > orders["disk"]:
+        return "disk"
+    return None
+
+
+def memory_bytes(pids: list[int]) -> int:
+    """Memory the processes hold: their private pages, and shared pages once (the largest view of them)."""
+    private, shared = 0, 0
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/status", "rb") as file:
+                lines = file.read().split(b"\n")
+        except OSError:
+            continue
+        for line in lines:
+            if line.startswith(b"RssAnon:"):
+                private += int(line.split()[1]) << 10
+            elif line.startswith(b"RssShmem:"):
+                shared = max(shared, int(line.split()[1]) << 10)
+    return private + shared
+
+
+def disk_bytes(folder: str) -> int:
+    """Bytes that the files below `folder` take on the disk."""
+    total, todo = 0, [folder]
+    while todo:
+        try:
+            with os.scandir(todo.pop()) as entries:
+                for entry in entries:
+                    try:
+                        total += entry.stat(follow_symlinks=False).st_blocks * 512
+                        if entry.is_dir(follow_symlinks=False):
+                            todo.append(entry.path)
+                    except OSError:
+                        continue
+        except OSError:
+            continue
+    return total
+
+
+if __name__ == "__main__":
+    sys.exit(main())

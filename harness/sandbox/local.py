@@ -1,0 +1,266 @@
+"""Sandboxes from binaries on this machine: PostgreSQL, Redis and Valkey under the supervisor."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+
+import psutil
+
+from .. import process
+from ..errors import SandboxError
+from ..model import SandboxInfo
+from ..process import User
+from ..redact import Secret
+from ..settings import SandboxSettings
+from . import folders, instance, template
+from .base import RedisRequest, Server
+from .binaries import Binaries
+
+
+def server_user() -> User | None:
+    """Whom a server runs as: ourselves, or `nobody` when we are root (PostgreSQL refuses to be root)."""
+    if os.geteuid() != 0:
+        return None
+    import pwd
+
+    try:
+        entry = pwd.getpwnam("nobody")
+    except KeyError:
+        return User(65534, 65534)
+    return User(entry.pw_uid, entry.pw_gid)
+
+
+@contextlib.contextmanager
+def postgres(server: Binaries, settings: SandboxSettings, *, deadline: float) -> Iterator[Server]:
+    """A PostgreSQL server from local binaries, tuned for restoring and throwing away."""
+    import psycopg
+
+    user = server_user()
+    server = accessible(server, user)
+    base = template.template(server, user, deadline=deadline)
+    made = instance.create(user)
+    try:
+        data, run = made.folder / "data", instance.subfolder(made, "run")
+        shared = instance.subfolder(made, "shared")
+        template.copy_tree(base.data, data, user)
+        hba = made.folder / "pg_hba.conf"
+        hba.write_text("local all all scram-sha-256\n", "ascii")
+        hba.chmod(0o644)
+        tuning = postgres_tuning(settings)
+        options = {
+            **tuning,
+            "listen_addresses": "",
+            "unix_socket_directories": str(run),
+            "unix_socket_permissions": "0700",
+            "hba_file": str(hba),
+            "external_pid_file": "",
+            "dynamic_shared_memory_type": "mmap",
+            "log_min_messages": "warning",
+            "log_min_error_statement": "panic",
+            "log_error_verbosity": "terse",
+        }
+        made.sockets = (run / ".s.PGSQL.5432",)
+        argv = [str(server.server), "-D", str(data)]
+        for key, value in options.items():
+            argv += ["-c", f"{key}={value}"]
+        instance.launch(
+            made,
+            argv,
+            env=process.base_env({"HOME": str(made.folder), "TZ": "UTC"}),
+            cwd=data,
+            memory=settings.memory,
+            disk=settings.disk,
+            stop_signal=signal.SIGQUIT,
+            deadline=deadline,
+        )
+        password = Secret(secrets.token_hex(24))
+
+        def ready() -> bool:
+            try:
+                with psycopg.connect(
+                    host=str(run),
+                    user="postgres",
+                    password=base.password.reveal(),
+                    dbname="postgres",
+                    connect_timeout=10,
+                    autocommit=True,
+                ) as connection:
+                    verifier = connection.pgconn.encrypt_password(
+                        password.reveal().encode(), b"postgres", b"scram-sha-256"
+                    ).decode()
+                    connection.execute(f"ALTER ROLE postgres PASSWORD '{verifier}'")
+                    return True
+            except psycopg.OperationalError:
+                return False
+
+        instance.wait_until(made, ready, f"PostgreSQL {server.version}", deadline)
+        yield Server(
+            info=SandboxInfo("local", server.version, server.provider, None, None, made.containment, tuning),
+            host=str(run),
+            port=5432,
+            user="postgres",
+            password=password,
+            database="postgres",
+            shared=shared,
+            shared_inside=str(shared),
+            alive=made.alive,
+            log=made.log,
+            teardown=lambda: instance.teardown(made),
+        )
+    finally:
+        instance.teardown(made)
+
+
+def postgres_tuning(settings: SandboxSettings) -> dict[str, str]:
+    """Settings for a server that is restored into once and thrown away: nothing need survive a crash.
+
+    Sizes follow the sandbox's memory limit and the machine's memory, whichever is smaller.
+    """
+    budget = min(settings.memory, psutil.virtual_memory().total // 2) >> 20  # MiB
+    cores = os.cpu_count() or 1
+    return {
+        "fsync": "off",
+        "full_page_writes": "off",
+        "synchronous_commit": "off",
+        "wal_level": "minimal",
+        "max_wal_senders": "0",
+        "max_wal_size": "64GB",
+        "checkpoint_timeout": "1d",
+        "autovacuum": "off",
+        "synchronize_seqscans": "off",
+        "shared_buffers": f"{max(32, min(1024, budget // 8))}MB",
+        "maintenance_work_mem": f"{max(32, min(512, budget // 16))}MB",
+        "max_parallel_maintenance_workers": str(max(0, min(4, cores - 1))),
+        "max_worker_processes": str(max(8, cores)),
+        "max_connections": str(max(40, 4 * cores)),
+        "max_locks_per_transaction": "512",
+        "jit": "off",
+        "shared_preload_libraries": "",
+        "archive_mode": "off",
+        "ssl": "off",
+        "logging_collector": "off",
+        "log_destination": "stderr",
+    }
+
+
+@contextlib.contextmanager
+def redis(
+    server: Binaries, request: RedisRequest, settings: SandboxSettings, *, deadline: float
+) -> Iterator[Server]:
+    """A Redis or Valkey server from local binaries, with a copy of `request.data` in its folder."""
+    import redis as client
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    user = server_user()
+    server = accessible(server, user)
+    made = instance.create(user)
+    try:
+        run, data = instance.subfolder(made, "run"), instance.subfolder(made, "data")
+        if request.data:
+            shutil.rmtree(data)
+            template.copy_tree(request.data, data, user)
+        socket = run / "redis.sock"
+        made.sockets = (socket,)
+        password = Secret(secrets.token_hex(24))
+        tuning = {
+            "save": "",
+            "appendonly": "no",
+            "maxmemory": "0",
+            "maxmemory-policy": "noeviction",
+            **dict(request.options),
+        }
+        fixed = {
+            "port": "0",
+            "unixsocket": str(socket),
+            "unixsocketperm": "700",
+            "dir": str(data),
+            "daemonize": "no",
+            "protected-mode": "yes",
+            "logfile": "",
+            "pidfile": "",
+        }
+        # The password stands in a file: the command line is for everybody to read.
+        config = made.folder / "server.conf"
+        config.touch(mode=0o600)
+        if user:
+            os.chown(config, user.uid, user.gid)
+        config.write_text(f"requirepass {password.reveal()}\n", "ascii")
+        argv = [str(server.server), str(config)]
+        for key, value in {**tuning, **fixed}.items():
+            argv += [f"--{key}", value]
+        instance.launch(
+            made,
+            argv,
+            env=process.base_env({"HOME": str(made.folder)}),
+            cwd=data,
+            memory=settings.memory,
+            disk=settings.disk,
+            stop_signal=signal.SIGKILL,
+            deadline=deadline,
+        )
+        name = f"{server.engine} {server.version}"
+        connection = client.Redis(
+            unix_socket_path=str(socket),
+            password=password.reveal(),
+            socket_timeout=10,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+
+        def ready() -> bool:
+            try:
+                return bool(connection.ping())
+            except (client.ConnectionError, client.TimeoutError, client.BusyLoadingError):
+                return False
+
+        try:
+            instance.wait_until(made, ready, name, deadline)
+        finally:
+            connection.close()
+        yield Server(
+            info=SandboxInfo("local", server.version, server.provider, None, None, made.containment, tuning),
+            host=str(run),
+            port=0,
+            user="default",
+            password=password,
+            unix_socket=str(socket),
+            shared=data,
+            shared_inside=str(data),
+            alive=made.alive,
+            log=made.log,
+            teardown=lambda: instance.teardown(made),
+        )
+    finally:
+        instance.teardown(made)
+
+
+def accessible(server: Binaries, user: User | None) -> Binaries:
+    """`server` where the unprivileged user can run it: a copy in the cache when it lies in a closed folder.
+
+    Typical: root's virtual environment below /root. The permissions there are not ours to change.
+    """
+    if user is None or folders.reachable(server.server):
+        return server
+    status = server.server.stat()
+    name = f"{server.provider}-{server.version}-{status.st_size}-{status.st_mtime_ns}"
+    place = folders.cache() / "servers" / name
+    if not place.is_dir():
+        place.parent.mkdir(mode=0o755, exist_ok=True)
+        fresh = place.with_name(f".{name}-{os.getpid()}")
+        shutil.copytree(server.root.parent, fresh, symlinks=True)
+        with contextlib.suppress(OSError):
+            fresh.rename(place)
+    moved = place / server.server.relative_to(server.root.parent)
+    if not folders.reachable(moved):
+        raise SandboxError(
+            f"an unprivileged user cannot run {server.server}, nor its copy in {place}",
+            remedy="Install the server's package system-wide, or run as an ordinary user",
+        )
+    return replace(server, server=moved, root=place / server.root.relative_to(server.root.parent))
