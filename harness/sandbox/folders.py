@@ -61,15 +61,11 @@ def reachable(path: Path) -> bool:
 def new_sandbox_folder() -> Path:
     """A fresh folder that only we (and, as root, the server's user by way of its own subfolders) can enter.
 
-    It lies in TMPDIR when that suits, else in /tmp or /var/tmp, whichever has more room (/tmp is often
-    memory). Raises SandboxError when none can be written.
+    It lies in TMPDIR when that suits, else in /var/tmp, else in /tmp: a restored database is large, and /tmp
+    is memory on many systems. Raises SandboxError when none can be written.
     """
     named = os.environ.get("TMPDIR")
-    roomy = sorted(
-        (Path(p) for p in ("/tmp", "/var/tmp") if Path(p).is_dir()),  # noqa: S108 - mkdtemp makes it private
-        key=lambda p: -shutil.disk_usage(p).free // (1 << 30),
-    )
-    for base in ([Path(named)] if named else []) + roomy:
+    for base in ([Path(named)] if named else []) + [Path("/var/tmp"), Path("/tmp")]:  # noqa: S108 - by mkdtemp
         if len(os.fsencode(base)) > _LONGEST_BASE or (os.geteuid() == 0 and not reachable(base)):
             continue
         try:
