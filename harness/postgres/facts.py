@@ -1,0 +1,242 @@
+"""What a logical backup says of itself, read in one pass without any server: the independent witness."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+import xxhash
+
+from ..errors import ArtifactError
+from . import patterns
+from .dump import Copy, Entry, Header, Meta, Statement, read_dump
+from .hostile import Danger, changes_rows_late, classify, classify_insert, classify_meta
+
+_CREATE_TABLE: Final = re.compile(rb"CREATE (?:UNLOGGED |FOREIGN )?TABLE ", re.I)
+_ICU: Final = re.compile(rb"PROVIDER = '?icu|provider *= *'?icu", re.I)
+_LO_CREATE: Final = re.compile(rb"SELECT (?:pg_catalog\.)?lo_create\('?(\d+)", re.I)
+_LO_OPEN: Final = re.compile(rb"SELECT (?:pg_catalog\.)?lo_open\('?(\d+)", re.I)
+_LO_WRITE: Final = re.compile(rb"SELECT (?:pg_catalog\.)?lowrite\(0, '\\\\?x((?:[0-9a-f]{2})*)'\)", re.I)
+_VERSION: Final = re.compile(r"(\d+)(?:\.(\d+))?")
+_TEXT_COPY: Final = re.compile(rb"FROM\s+STDIN\s*$", re.I)
+
+
+@dataclass(frozen=True)
+class TableData:
+    """The rows of one COPY block.
+
+    `rows` counts them; `digest` is over the COPY text in file order (xxh3-128, hex). `text` is False for
+    COPY in CSV or with options, whose lines are not rows. `whole` is False when the file ends inside.
+    """
+
+    database: str
+    schema: str | None
+    table: str
+    columns: tuple[str, ...]
+    rows: int
+    bytes: int
+    digest: str
+    line: int
+    whole: bool
+    text: bool
+
+    @property
+    def name(self) -> str:
+        """Qualified name for people."""
+        return f"{self.schema}.{self.table}" if self.schema else self.table
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An index or key of a table, which may be built as soon as the table's rows are in.
+
+    `ordinal` counts the statements and COPYs of the text from 0; the load skips there what was built early.
+    """
+
+    ordinal: int
+    statement: Statement
+
+
+@dataclass
+class DumpFacts:
+    """Everything the first pass learned. `problem` is the first reason why the file cannot be read on."""
+
+    databases: list[str] = field(default_factory=list)
+    created: dict[str, bytes] = field(default_factory=dict)  # database -> its CREATE DATABASE statement
+    entries: list[tuple[str, Entry]] = field(default_factory=list)
+    tables: list[TableData] = field(default_factory=list)
+    inserts: dict[tuple[str, str], int] = field(
+        default_factory=dict
+    )  # (database, table) -> INSERT statements
+    create_tables: int = 0
+    extensions: set[str] = field(default_factory=set)
+    icu: bool = False
+    dangers: list[tuple[int, Danger]] = field(default_factory=list)
+    headers: dict[str, list[str]] = field(default_factory=dict)
+    truncated: str | None = None
+    statements: int = 0  # COPYs included
+    sequences: dict[tuple[str, str], tuple[int, bool]] = field(default_factory=dict)
+    large_objects: dict[tuple[str, int], str] = field(default_factory=dict)  # (database, oid) -> xxh3-128
+    indexes: dict[tuple[str, str], list[Planned]] = field(default_factory=dict)  # by (database, table)
+    late_writes: bool = False  # something besides COPY and INSERT may change rows
+    problem: ArtifactError | None = None
+
+    @property
+    def server_version(self) -> str | None:
+        """Version of the source server as the dump's header tells it, e.g. "15.18"."""
+        return self._first_word("server-version")
+
+    @property
+    def dump_version(self) -> str | None:
+        """Version of the pg_dump that wrote the file."""
+        return self._first_word("dump-version")
+
+    @property
+    def major(self) -> int | None:
+        """Major version of the source; 9.6 counts as 9."""
+        found = _VERSION.match(self.server_version or "")
+        return int(found[1]) if found else None
+
+    @property
+    def taken_at(self) -> datetime | None:
+        """The dump's own start time (pg_dump --verbose writes it) in UTC; None in an unknown zone."""
+        started = self.headers.get("started")
+        return patterns.parse_time(started[0]) if started else None
+
+    @property
+    def rows(self) -> int:
+        """Rows in COPY blocks; INSERT statements count as one row each."""
+        return sum(t.rows for t in self.tables) + sum(self.inserts.values())
+
+    def _first_word(self, kind: str) -> str | None:
+        values = self.headers.get(kind)
+        words = values[-1].split() if values else []
+        return words[0] if words else None
+
+
+@dataclass
+class _State:
+    """Where the text stands: its database, the large object being written, what may be built early."""
+
+    database: str = ""
+    ordered: bool = False  # another tablespace, role or encoding is set: keep to the order of the text
+    large: tuple[str, int] | None = None
+    digest: xxhash.xxh3_128 = field(default_factory=xxhash.xxh3_128)
+
+
+def read_facts(blocks: Iterable[bytes]) -> DumpFacts:
+    """One pass over SQL text. Damage ends the pass and is kept in `problem`; it is never raised."""
+    facts, state = DumpFacts(), _State()
+    try:
+        for item in read_dump(blocks):
+            match item:
+                case Entry():
+                    facts.entries.append((state.database, item))
+                case Header(kind="truncated"):
+                    facts.truncated = f"{item.value} (line {item.line})"
+                case Header():
+                    facts.headers.setdefault(item.kind, []).append(item.value)
+                case Meta():
+                    state.database = _connect(facts, item) or state.database
+                case Copy():
+                    _danger(facts, item.line, classify(item.sql))
+                    facts.tables.append(_copied(item, state.database))
+                    facts.statements += 1
+                case Statement():
+                    _statement(facts, item, state)
+                    facts.statements += 1
+    except ArtifactError as problem:
+        facts.problem = problem
+    _close_large(facts, state)
+    return facts
+
+
+def table_entries(facts: DumpFacts, *kinds: str) -> Iterator[tuple[str, Entry]]:
+    """TOC entries of these types, with the database they belong to; headers of rows are left out."""
+    return ((d, e) for d, e in facts.entries if e.type in kinds and not e.data)
+
+
+def _danger(facts: DumpFacts, line: int, danger: Danger | None) -> None:
+    if danger:
+        facts.dangers.append((line, danger))
+
+
+def _connect(facts: DumpFacts, meta: Meta) -> str | None:
+    _danger(facts, meta.line, classify_meta(meta.text))
+    name = patterns.connect_target(meta.text)
+    if name and name not in facts.databases:
+        facts.databases.append(name)
+    return name
+
+
+def _copied(item: Copy, database: str) -> TableData:
+    digest, data = xxhash.xxh3_128(), item.data
+    for block in data:
+        digest.update(block)
+    return TableData(
+        database,
+        item.schema,
+        item.table,
+        item.columns,
+        data.rows,
+        data.bytes,
+        digest.hexdigest(),
+        item.line,
+        data.ended and not data.partial_row,
+        bool(_TEXT_COPY.search(item.sql)),
+    )
+
+
+def _statement(facts: DumpFacts, item: Statement, state: _State) -> None:
+    sql, start = item.sql, item.sql[:12].upper()
+    if start == b"INSERT INTO ":
+        if target := patterns.insert_target(sql):
+            key = (state.database, target)
+            facts.inserts[key] = facts.inserts.get(key, 0) + 1
+        _danger(facts, item.line, classify_insert(sql))
+        return
+    _danger(facts, item.line, classify(sql))
+    facts.late_writes = facts.late_writes or changes_rows_late(sql)
+    if start.startswith(b"SELECT"):
+        _called(facts, sql, state)
+    elif start.startswith(b"SET "):
+        keeps = patterns.keeps_order(sql)
+        state.ordered = state.ordered if keeps is None else keeps
+    elif start.startswith((b"CREATE", b"ALTER TABLE")):
+        _created(facts, sql)
+        if not state.ordered and (table := patterns.built_on(sql)):
+            facts.indexes.setdefault((state.database, table), []).append(Planned(facts.statements, item))
+
+
+def _called(facts: DumpFacts, sql: bytes, state: _State) -> None:
+    if found := patterns.set_sequence(sql):
+        facts.sequences[state.database, found[0]] = found[1:]
+    elif made := _LO_CREATE.match(sql):
+        facts.large_objects.setdefault((state.database, int(made[1])), xxhash.xxh3_128(b"").hexdigest())
+    elif opened := _LO_OPEN.match(sql):
+        _close_large(facts, state)
+        state.large = (state.database, int(opened[1]))
+    elif state.large and (written := _LO_WRITE.match(sql)):
+        state.digest.update(bytes.fromhex(written[1].decode()))
+
+
+def _close_large(facts: DumpFacts, state: _State) -> None:
+    if state.large:
+        facts.large_objects[state.large] = state.digest.hexdigest()
+        state.large = None
+        state.digest.reset()
+
+
+def _created(facts: DumpFacts, sql: bytes) -> None:
+    if database := patterns.created_database(sql):
+        facts.created[database] = sql
+    elif extension := patterns.created_extension(sql):
+        facts.extensions.add(extension)
+    elif _CREATE_TABLE.match(sql):
+        facts.create_tables += 1
+    head = sql[:40].upper()
+    if b"COLLATION" in head or b"DATABASE" in head:
+        facts.icu = facts.icu or bool(_ICU.search(sql))

@@ -1,0 +1,195 @@
+r"""What a dump must never do: statements and meta-commands that act outside the database being restored.
+
+pg_dump writes none of these, so each one is a finding; those that would reach the server's files, other
+programs or a network are refused. (CVE-2025-8714, CVE-2025-8715, CVE-2026-18408 are about such dumps.)
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from ..model import Severity
+
+
+@dataclass(frozen=True)
+class Danger:
+    """Why a statement or meta-command is dangerous. `refuse`: it is not sent to the server."""
+
+    kind: str
+    message: str
+    severity: Severity
+    refuse: bool
+
+
+_LEADING: Final = re.compile(rb"(?:\s+|--[^\n]*\n|/\*.*?\*/)+", re.S)
+_WORD: Final = re.compile(rb"[A-Za-z]+")
+_STRING: Final = re.compile(rb"'(?:[^']|'')*'")
+_COPY_STDIN: Final = re.compile(rb"\bFROM\s+STDIN\b", re.I)
+_LANGUAGE: Final = re.compile(rb'\bLANGUAGE\s+(?:"([^"]+)"|\'([^\']+)\'|(\w+))', re.I)
+_LIBRARY: Final = re.compile(rb"\bAS\s+'([^']*)'", re.I)
+_TRUSTED: Final = {b"sql", b"plpgsql", b"internal", b"c", b"plperl", b"pltcl", b"plv8", b"plrust"}
+_REACH: Final = re.compile(  # functions that touch files, programs, other servers, or the server itself
+    rb"\b(pg_read_(?:server_)?file|pg_read_binary_file|pg_ls_\w+|pg_stat_file|pg_file_\w+|lo_import|lo_export|"
+    rb"dblink\w*|pg_execute_server_program|pg_reload_conf|pg_rotate_logfile|pg_terminate_backend|"
+    rb"pg_cancel_backend|pg_promote|pg_switch_wal|adminpack|pg_sleep\w*|pg_logical_emit_message|"
+    rb"pg_create_\w*replication_slot|query_to_xml|database_to_xml|ts_stat|loread)\s*\(",
+    re.I,
+)
+_PROGRAM: Final = re.compile(rb"\bCOPY\b.{0,4000}?\b(?:TO|FROM)\s+PROGRAM\b", re.I | re.S)
+_OWN_SELECTS: Final = re.compile(  # what pg_dump itself calls
+    rb"SELECT\s+(?:pg_catalog\.)?(?:set_config|setval|lo_create|lo_open|lowrite|lo_close|lo_put|lo_from_bytea|"
+    rb"lo_unlink|pg_extension_config_dump|binary_upgrade\w*|pg_restore_\w+_stats)\s*\("
+    rb"|SELECT\s+CASE WHEN EXISTS\(SELECT 1 FROM pg_catalog.pg_largeobject_metadata",
+    re.I,
+)
+_SUBSCRIPTION: Final = re.compile(rb"\bconnect\s*=\s*'?(?:false|off|0|no)\b", re.I)
+_ENABLE: Final = re.compile(rb"ALTER\s+SUBSCRIPTION\s.*\s(?:ENABLE|REFRESH)", re.I | re.S)
+
+_CONNECT: Final = re.compile(r"\\c(?:onnect)?\s")
+_TOKEN: Final = re.compile(r"\\(?:un)?restrict\s+[A-Za-z0-9]+$")
+_SHELL: Final = re.compile(
+    r"\\(?:!|o\b|out\b|g\b|gx\b|w\b|write\b|copy\b|i\b|ir\b|include|setenv|s\b|e\b|ef\b|ev\b|edit|cd\b|lo_)|[`|]"
+)
+
+
+def classify(statement: bytes) -> Danger | None:
+    """The danger in one SQL statement, None for what a dump may hold."""
+    text = statement
+    if skipped := _LEADING.match(text):
+        text = text[skipped.end() :]
+    word = _WORD.match(text)
+    rule = _RULES.get(word[0].upper()) if word else None
+    return rule(text) if rule else None
+
+
+def classify_meta(text: str) -> Danger | None:
+    r"""The danger in a psql meta-command; None for `\connect`, `\restrict`, `\unrestrict` and a lone `\.`."""
+    if (_CONNECT.match(text) and not _SHELL.search(text[2:])) or _TOKEN.match(text) or text == "\\.":
+        return None
+    if _SHELL.search(text):
+        return Danger(
+            "shell",
+            "a psql meta-command that runs programs or touches files on the machine that restores",
+            Severity.CRITICAL,
+            True,
+        )
+    return Danger("meta", "a psql meta-command that pg_dump never writes", Severity.CRITICAL, True)
+
+
+def _copy(text: bytes) -> Danger | None:
+    bare = _STRING.sub(b"''", text)
+    if re.search(rb"\bPROGRAM\b", bare, re.I):
+        return Danger("program", "COPY ... PROGRAM runs a command on the server", Severity.CRITICAL, True)
+    if not _COPY_STDIN.search(bare):
+        return Danger("server-file", "COPY reads or writes a file of the server", Severity.CRITICAL, True)
+    return None
+
+
+def _alter(text: bytes) -> Danger | None:
+    if re.match(rb"ALTER\s+SYSTEM\b", text, re.I):
+        return Danger(
+            "alter-system", "ALTER SYSTEM changes the server's configuration", Severity.CRITICAL, True
+        )
+    if _ENABLE.match(text):
+        return Danger(
+            "subscription", "starts replication from another server while restoring", Severity.HIGH, True
+        )
+    return None
+
+
+def _create(text: bytes) -> Danger | None:
+    if re.match(rb"CREATE\s+SUBSCRIPTION\b", text, re.I) and not _SUBSCRIPTION.search(text):
+        return Danger(
+            "subscription", "connects to another server while restoring (connect = true)", Severity.HIGH, True
+        )
+    if not re.match(rb"CREATE\s+(?:OR\s+REPLACE\s+)?(?:FUNCTION|PROCEDURE)\b", text, re.I):
+        return None
+    named = _LANGUAGE.search(text)
+    language = next((n for n in named.groups() if n), b"").lower() if named else b"sql"
+    if language == b"c":
+        library = _LIBRARY.search(text)
+        if library and not library[1].startswith(b"$libdir/") and b"/" in library[1]:
+            return Danger("library", "loads a library from outside the server's own", Severity.CRITICAL, True)
+    if language not in _TRUSTED:
+        return Danger(
+            "untrusted-language",
+            f"a function in the untrusted language {language.decode('utf-8', 'replace')}",
+            Severity.MEDIUM,
+            False,
+        )
+    if _PROGRAM.search(text):
+        return Danger(
+            "program-in-function", "a function that runs a program through COPY", Severity.HIGH, False
+        )
+    return None
+
+
+def _do(text: bytes) -> Danger | None:
+    if _PROGRAM.search(text) or _REACH.search(text) or re.search(rb"\bALTER\s+SYSTEM\b", text, re.I):
+        return Danger("do", "a DO block that reaches outside the database", Severity.CRITICAL, True)
+    return Danger("do", "a DO block runs code while restoring; pg_dump writes none", Severity.MEDIUM, False)
+
+
+def _select(text: bytes) -> Danger | None:
+    if _REACH.search(_STRING.sub(b"''", text)):
+        return Danger(
+            "function", "calls a function that reaches outside the database", Severity.CRITICAL, True
+        )
+    if _OWN_SELECTS.match(text):
+        return None
+    return Danger("select", "a query runs while restoring; pg_dump writes none such", Severity.INFO, False)
+
+
+def _insert(text: bytes) -> Danger | None:
+    # A value list cannot call what is not written in it; strings are data.
+    if _REACH.search(text) and _REACH.search(_STRING.sub(b"''", text)):
+        return Danger(
+            "function", "calls a function that reaches outside the database", Severity.CRITICAL, True
+        )
+    return None
+
+
+def _load(_: bytes) -> Danger:
+    return Danger("library", "LOAD brings a library into the server", Severity.CRITICAL, True)
+
+
+def _set(text: bytes) -> Danger | None:
+    if re.match(
+        rb"SET\s+(?:SESSION\s+|LOCAL\s+)?(?:\w*_preload_libraries|dynamic_library_path)\b", text, re.I
+    ):
+        return Danger("library", "brings a library into the server", Severity.CRITICAL, True)
+    return None
+
+
+_RULES: Final = {
+    b"COPY": _copy,
+    b"ALTER": _alter,
+    b"CREATE": _create,
+    b"DO": _do,
+    b"SELECT": _select,
+    b"WITH": _select,
+    b"TABLE": _select,
+    b"CALL": _select,
+    b"EXPLAIN": _select,
+    b"UPDATE": _insert,
+    b"DELETE": _insert,
+    b"MERGE": _insert,
+    b"LOAD": _load,
+    b"SET": _set,
+}
+
+
+def classify_insert(statement: bytes) -> Danger | None:
+    """The danger in an INSERT: asked for apart, since a dump may hold millions of them."""
+    return _insert(statement)
+
+
+def changes_rows_late(statement: bytes) -> bool:
+    """True for statements that may change rows other than by loading them: early proofs are void then."""
+    word = _WORD.match(statement)
+    name = word[0].upper() if word else b""
+    if name == b"SELECT":
+        return not _OWN_SELECTS.match(statement)
+    return name in (b"UPDATE", b"DELETE", b"MERGE", b"TRUNCATE", b"DO", b"CALL", b"WITH", b"EXECUTE")

@@ -1,0 +1,125 @@
+"""What single statements of a dump say: which database, table, extension or sequence they are about."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+_QUOTED: Final = rb'"(?:[^"]|"")+"'
+_NAME: Final = rb"(?:" + _QUOTED + rb'|[^\s."(]+)'
+_FULL_NAME: Final = rb"(" + _NAME + rb"\." + _NAME + rb")"
+_CREATE_DATABASE: Final = re.compile(rb"\s*CREATE DATABASE (" + _QUOTED + rb"|\S+)", re.I)
+_CREATE_EXTENSION: Final = re.compile(
+    rb"CREATE EXTENSION (?:IF NOT EXISTS )?(" + _QUOTED + rb"|[\w-]+)", re.I
+)
+_INSERT: Final = re.compile(rb"INSERT INTO (?:ONLY )?(" + _NAME + rb"(?:\." + _NAME + rb")?)", re.I)
+_INDEX: Final = re.compile(rb"CREATE (?:UNIQUE )?INDEX " + _NAME + rb" ON " + _FULL_NAME + rb" USING ", re.I)
+_KEY: Final = re.compile(
+    rb"ALTER TABLE (?:ONLY )?"
+    + _FULL_NAME
+    + rb"\s+ADD CONSTRAINT "
+    + _NAME
+    + rb" (?:PRIMARY KEY|UNIQUE|EXCLUDE)\b",
+    re.I,
+)
+_SETVAL: Final = re.compile(
+    rb"SELECT (?:pg_catalog\.)?setval\('((?:[^']|'')+)', (-?\d+)(?:, (true|false))?", re.I
+)
+_SETTING: Final = re.compile(
+    rb"SET (?:(default_tablespace|client_encoding) = '?([^';]*)'?|(ROLE|SESSION AUTHORIZATION) (\S+))", re.I
+)
+_CONNECT: Final = re.compile(
+    r'\\c(?:onnect)?\s+(?:-reuse-previous=\w+\s+)?("(?:[^"]|"")+"|\'(?:[^\']|\'\')+\'|\S+)'
+)
+_DBNAME: Final = re.compile(r"dbname=(?:'((?:[^'\\]|\\.)*)'|(\S+))")
+_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) ?(\S*)")
+_OFFSET: Final = re.compile(r"([+-]\d\d):?(\d\d)?")
+# Abbreviations whose offset is the same wherever they are used; others (CST, IST ...) are ambiguous.
+_ZONES: Final = {"UTC": 0, "GMT": 0, "Z": 0, "BRT": -3, "BRST": -2, "EST": -5, "EDT": -4, "PST": -8, "PDT": -7,
+                 "MDT": -6, "WET": 0, "WEST": 1, "CET": 1, "CEST": 2, "EET": 2, "EEST": 3}  # fmt: skip
+
+
+def unquoted(name: bytes) -> str:
+    """A name as the catalog stores it."""
+    text = name.decode("utf-8", "replace")
+    return text[1:-1].replace('""', '"') if text.startswith('"') else text
+
+
+def created_database(sql: bytes) -> str | None:
+    """Name of the database that a CREATE DATABASE makes."""
+    found = _CREATE_DATABASE.match(sql)
+    return unquoted(found[1]) if found else None
+
+
+def created_extension(sql: bytes) -> str | None:
+    """Name of the extension that a CREATE EXTENSION wants."""
+    found = _CREATE_EXTENSION.match(sql)
+    return unquoted(found[1]) if found else None
+
+
+def insert_target(sql: bytes) -> str | None:
+    """Table of an INSERT as it is written there."""
+    found = _INSERT.match(sql)
+    return found[1].decode("utf-8", "replace") if found else None
+
+
+def built_on(sql: bytes) -> str | None:
+    """Table (as written, with its schema) that a CREATE INDEX or ADD PRIMARY KEY / UNIQUE / EXCLUDE is for.
+
+    Names without a schema give None: what they mean depends on the search_path.
+    """
+    found = _INDEX.match(sql) or _KEY.match(sql)
+    return found[1].decode("utf-8", "replace") if found else None
+
+
+def set_sequence(sql: bytes) -> tuple[str, int, bool] | None:
+    """Sequence (as written), value and is_called of a setval() call."""
+    found = _SETVAL.match(sql)
+    if not found:
+        return None
+    called = (found[3] or b"true").lower() == b"true"
+    return found[1].decode("utf-8", "replace").replace("''", "'"), int(found[2]), called
+
+
+def keeps_order(sql: bytes) -> bool | None:
+    """For a SET of tablespace, encoding or role: whether what follows depends on it; None for all else."""
+    found = _SETTING.match(sql)
+    if not found:
+        return None
+    value = (found[2] if found[1] else found[4]).decode("utf-8", "replace").strip("'\"").upper()
+    return value not in ("", "UTF8", "UTF-8", "NONE", "DEFAULT")
+
+
+def connect_target(text: str) -> str | None:
+    r"""Database named by a `\connect` line, None for any other meta-command."""
+    found = _CONNECT.match(text)
+    if not found:
+        return None
+    name = found[1]
+    if name[0] in "\"'":
+        name = name[1:-1].replace(name[0] * 2, name[0])
+    inner = _DBNAME.search(name)
+    if inner:
+        name = re.sub(r"\\(.)", r"\1", inner[1]) if inner[1] is not None else inner[2]
+    return name
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """`2026-11-24 00:28:38 UTC` as pg_dump writes it; None when the zone's offset is not known for sure."""
+    found = _TIME.fullmatch((text or "").strip())
+    if not found:
+        return None
+    zone = found[2]
+    offset = _OFFSET.fullmatch(zone)
+    if zone in _ZONES:
+        shift = timedelta(hours=_ZONES[zone])
+    elif offset:
+        minutes = int(offset[2] or 0) * (-1 if zone.startswith("-") else 1)
+        shift = timedelta(hours=int(offset[1]), minutes=minutes)
+    else:
+        return None
+    try:
+        return (datetime.fromisoformat(found[1]) - shift).replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
