@@ -82,7 +82,7 @@ def integrity(self: Check, state: State) -> Iterator[Finding]:
     proves=Proves.OBJECTIVE,
     severity=Severity.MEDIUM,
     origin=Origin.LAST_GOOD,
-    remedy="compare the row counts of the two backups' drills: did somebody delete data, or did it stop early?",
+    remedy="compare the row counts of the two backups' drills: did somebody delete data, or was it cut?",
 )
 def size(self: Check, state: State) -> Iterator[Finding]:
     """The newest backup is about as large as those before it."""
