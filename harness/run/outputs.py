@@ -1,0 +1,93 @@
+"""What a run leaves in the output folder (CONTRACT): evidence.json, report.html, provado.prom, the ledger.
+
+junit.xml and pytest.html are pytest's own and are written beside these before the ledger's record is closed.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import secrets
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from .. import __version__
+from ..atomic import write_atomic
+from ..errors import ConfigError
+from ..evidence import ledger
+from ..evidence.record import Judgement, Run, evidence_json, judge_run, result_json
+from ..evidence.sign import load_signer
+from .metrics import metrics
+from .session import Session
+
+PUBLISHED: Final = ("evidence.json", "report.html", "pytest.html", "junit.xml", "provado.prom")
+
+
+@dataclass(frozen=True)
+class Written:
+    """A finished run: its record, the verdict, and `evidence.json` as written."""
+
+    run: Run
+    judged: Judgement
+    evidence: dict[str, Any]
+
+    def result(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        return result_json(self.run)
+
+
+class Outputs:
+    """The open place of one run in the output folder: `begin` before any result, `write`, then `seal`."""
+
+    def __init__(self, session: Session) -> None:
+        settings = session.plan.settings
+        self._session, self._output = session, settings.output
+        stamp = datetime.now(UTC)
+        self.run_id = f"{stamp:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        signer = load_signer(settings.evidence.signing_key) if settings.evidence.signing_key else None
+        try:
+            self._output.mkdir(parents=True, exist_ok=True)
+            for name in PUBLISHED:  # a run that dies must not leave the last run's answer as its own
+                (self._output / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"the output folder cannot be written: {error.strerror}", where=str(self._output)
+            ) from None
+        self._entry = ledger.begin(self._output, self.run_id, plan=session.plan.as_json(), signer=signer)
+
+    @property
+    def folder(self) -> Path:
+        """Where by-products of this run are written; `seal` copies them to the output folder."""
+        return self._entry.folder
+
+    def write(self) -> Written:
+        """Finish the drills and write evidence, report and metrics."""
+        session, settings = self._session, self._session.plan.settings
+        drills = session.finish()
+        run = Run(
+            run_id=self.run_id,
+            started_at=session.started_at,
+            finished_at=datetime.now(UTC),
+            output=str(self._output),
+            drills=drills,
+            fail_on=settings.fail_on,
+            plan=session.plan.as_json(),
+            objectives={"rpo_s": settings.objectives.rpo, "rto_s": settings.objectives.rto},
+            tools={"provado": __version__, "python": platform.python_version(), "system": platform.system()},
+        )
+        evidence = evidence_json(run)
+        evidence["ledger"] = self._entry.as_json()
+        evidence["history"] = ledger.history(self._output, without=self._entry.drill)
+        text = json.dumps(evidence, indent=1, ensure_ascii=False) + "\n"
+        write_atomic(self.folder / "evidence.json", text)
+        write_atomic(self.folder / "provado.prom", metrics(evidence))
+        from ..report.html import render
+
+        write_atomic(self.folder / "report.html", render(evidence, settings.lang))
+        return Written(replace(run), judge_run(drills, settings.fail_on), evidence)
+
+    def seal(self, written: Written) -> ledger.Head:
+        """Close the ledger's record over everything in `folder`, and publish it. Call it last."""
+        return ledger.finish(self._entry, written.evidence)
