@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import datetime, time
 from pathlib import Path
@@ -16,9 +17,18 @@ _DAY_S: Final = 86400.0
 
 
 def _zone(value: Any) -> Any:
-    if isinstance(value, str) and value != "UTC" and value not in available_timezones():
-        raise ValueError("not a time zone: write a name like America/Sao_Paulo or UTC")
+    if isinstance(value, str) and value not in ("local", "UTC") and value not in available_timezones():
+        raise ValueError("not a time zone: write a name like America/Sao_Paulo, UTC or local")
     return value
+
+
+def _local_zone() -> ZoneInfo:
+    """This machine's zone by TZ or /etc/localtime; UTC where neither names one."""
+    linked = str(Path("/etc/localtime").resolve()).partition("zoneinfo/")[2]
+    for name in (os.environ.get("TZ", "").lstrip(":"), linked):
+        if name in available_timezones():
+            return ZoneInfo(name)
+    return ZoneInfo("UTC")
 
 
 def _clock(value: Any) -> Any:
@@ -89,13 +99,13 @@ class Contact(Section):
 class PolicySettings(Section):
     """Schedule, retention, monitoring, escalation.
 
-    `timezone` is the clock that backup names are written by. `unnamed` says which kind a backup without one
-    in its name is, per component. `since` is when this schedule began: without it (or a backup.log, or drill
-    records) a backup that was deleted cannot be told from one never due. `size_drop` is the share by which
-    the newest backup may be smaller than its history.
+    `timezone` is the clock that backup names are written by (`local`: this machine's). `unnamed` says which
+    kind a backup without one in its name is, per component. `since` is when this schedule began: without it
+    (or a backup.log, or drill records) a backup that was deleted cannot be told from one never due.
+    `size_drop` is the share by which the newest backup may be smaller than its history.
     """
 
-    timezone: Zone = "UTC"
+    timezone: Zone = "local"
     kinds: dict[Literal["daily", "weekly", "monthly", "recovery", "emergency"], KindRule] = Field(
         default_factory=lambda: dict(DEFAULT_KINDS)  # type: ignore[arg-type]
     )
@@ -113,7 +123,7 @@ class PolicySettings(Section):
     @property
     def zone(self) -> ZoneInfo:
         """`timezone` as an object."""
-        return ZoneInfo(self.timezone)
+        return _local_zone() if self.timezone == "local" else ZoneInfo(self.timezone)
 
 
 class Runbook(Section):
