@@ -8,15 +8,15 @@ from __future__ import annotations
 import json
 import platform
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from .. import __version__
 from ..atomic import write_atomic
-from ..errors import ConfigError
 from ..evidence import ledger
+from ..evidence.history import history
 from ..evidence.record import Judgement, Run, evidence_json, judge_run, result_json
 from ..evidence.sign import load_signer
 from .metrics import metrics
@@ -46,16 +46,10 @@ class Outputs:
         self._session, self._output = session, settings.output
         stamp = datetime.now(UTC)
         self.run_id = f"{stamp:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-        signer = load_signer(settings.evidence.signing_key) if settings.evidence.signing_key else None
-        try:
-            self._output.mkdir(parents=True, exist_ok=True)
-            for name in PUBLISHED:  # a run that dies must not leave the last run's answer as its own
-                (self._output / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"the output folder cannot be written: {error.strerror}", where=str(self._output)
-            ) from None
+        signer = load_signer(settings.evidence.signing_key)
         self._entry = ledger.begin(self._output, self.run_id, plan=session.plan.as_json(), signer=signer)
+        for name in PUBLISHED:  # a run that dies must not leave the last run's answer as its own
+            (self._output / name).unlink(missing_ok=True)
 
     @property
     def folder(self) -> Path:
@@ -79,14 +73,14 @@ class Outputs:
         )
         evidence = evidence_json(run)
         evidence["ledger"] = self._entry.as_json()
-        evidence["history"] = ledger.history(self._output, without=self._entry.drill)
+        evidence["history"] = history(self._output, without=self._entry.drill)
         text = json.dumps(evidence, indent=1, ensure_ascii=False) + "\n"
         write_atomic(self.folder / "evidence.json", text)
         write_atomic(self.folder / "provado.prom", metrics(evidence))
         from ..report.html import render
 
         write_atomic(self.folder / "report.html", render(evidence, settings.lang))
-        return Written(replace(run), judge_run(drills, settings.fail_on), evidence)
+        return Written(run, judge_run(drills, settings.fail_on), evidence)
 
     def seal(self, written: Written) -> ledger.Head:
         """Close the ledger's record over everything in `folder`, and publish it. Call it last."""

@@ -1,0 +1,5 @@
+"""`python -m harness` is `provado`."""
+
+from .cli import main
+
+main()

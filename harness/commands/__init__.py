@@ -1,0 +1,16 @@
+"""The commands of `provado`: one file each, one line each. Loaded when called, so that starting is quick."""
+
+from __future__ import annotations
+
+from typing import Final
+
+COMMANDS: Final = {  # name -> module below this package and the click command in it
+    "verify": "verify:verify",
+    "list": "list:command",
+    "monitor": "monitor:command",
+    "prune": "prune:command",
+    "evidence": "evidence:evidence",
+    "doctor": "doctor:doctor",
+    "schema": "schema:schema",
+    "completion": "completion:completion",
+}

@@ -1,0 +1,179 @@
+"""`provado verify`: the main job."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..redact import mask
+from .options import config_option, overrides, sandbox_options
+
+if TYPE_CHECKING:
+    from ..run.plan import Plan
+    from ..run.pytest_state import State
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=_PATH, metavar="[PATH ...]")
+@config_option
+@click.option(
+    "--component",
+    "components",
+    multiple=True,
+    type=click.Choice(["postgres", "redis", "files"]),
+    help="Only backups of this component; with a single one, PATH is taken to be such a backup.",
+)
+@click.option("--select", "choice", metavar="newest|all|NAME", help="Which backups of a folder.")
+@click.option("--manifest", type=_PATH, help="Manifest of the backup (default: <backup>.manifest.json).")
+@click.option(
+    "--globals",
+    "globals_file",
+    type=_PATH,
+    help="Roles, as pg_dumpall --globals-only writes them (default: <backup>.globals.sql or globals.sql).",
+)
+@sandbox_options
+@click.option("--output", type=_PATH, help="Folder for evidence and reports (default: reports).")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON; nothing else on stdout.")
+@click.option("--lang", type=click.Choice(["en", "pt-BR"]), help="Language of the report.")
+@click.option("--jobs", metavar="N", help="Drills at once.")
+@click.option("--rpo", metavar="24h", help="Recovery point objective: the age a backup may have.")
+@click.option("--rto", metavar="4h", help="Recovery time objective: the time a restore may take.")
+@click.option(
+    "--fail-on",
+    type=click.Choice(["info", "medium", "high", "critical"]),
+    help="Severity from which a finding fails (default: high).",
+)
+@click.option("--signing-key", metavar="file:PATH|env:NAME", help="Ed25519 key that signs the evidence.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress; the verdict only.")
+@click.option("--no-color", is_flag=True, help="No colours (also NO_COLOR).")
+def verify(
+    paths: tuple[Path, ...],
+    config: Path | None,
+    components: tuple[str, ...],
+    choice: str | None,
+    manifest: Path | None,
+    globals_file: Path | None,
+    as_json: bool,
+    quiet: bool,
+    no_color: bool,
+    **flags: Any,
+) -> int:
+    """Find backups, restore each into a throwaway server, judge it, and write evidence and reports.
+
+    Each PATH is a backup or a folder of them. Without one: what provado.yaml lists, or else ./backups,
+    ./redis-backups and ./config-backups.
+    """
+    from ..run.plan import make_plan
+    from ..settings import load_settings
+
+    settings = load_settings(config, overrides(flags))
+    plan = make_plan(
+        settings,
+        paths,
+        components=components,
+        choice=choice,
+        manifest=manifest,
+        globals_file=globals_file,
+    )
+    with _interruptible():
+        code, state = _run_pytest(plan, quiet=quiet or (as_json and not sys.stderr.isatty()))
+    if state is None or state.written is None:
+        if state and state.error:
+            raise state.error
+        raise click.ClickException("the run ended without a result; run again with --jobs 1")
+    if as_json:
+        click.echo(json.dumps(state.written.result(), indent=1, ensure_ascii=False))
+    else:
+        from ..run.summary import summary_lines
+
+        colour = sys.stdout.isatty() and not no_color and not os.environ.get("NO_COLOR")
+        lines = summary_lines(state.written, colour=colour)
+        click.echo("\n".join(lines[:1] if quiet else lines), color=colour)
+    return code
+
+
+def _run_pytest(plan: Plan, *, quiet: bool) -> tuple[int, State | None]:
+    """pytest over the shipped suites, shut off from the configuration and plugins of the current folder."""
+    import pytest
+
+    from .. import plugin
+    from ..run.progress import watcher
+
+    kept: dict[str, pytest.Config] = {}
+
+    class Planned:
+        """Hands the plan to the plugin, and lets it say where junit.xml and pytest.html belong."""
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_configure(self, config: pytest.Config) -> None:
+            kept["config"] = config
+            config.provado_planned = (plan, watch)  # type: ignore[attr-defined]
+            plugin.place_reports(config)
+
+    folder = str(plugin.suites())
+    arguments = [
+        folder,
+        "-c",
+        os.devnull,
+        "--rootdir",
+        folder,
+        "--noconftest",
+        "--assert=plain",
+        "--tb=short",
+    ]
+    arguments += ["-p", "no:cacheprovider", "-p", "no:logging", "--capture=no", "--strict-markers"]
+    arguments += ["-p", "pytest_metadata.plugin", "-p", "pytest_html.plugin", "-p", "pytest_html.fixtures"]
+    arguments += ["-p", "harness.plugin", "--self-contained-html", "-o", "junit_suite_name=provado"]
+    isolated = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": ""}
+    before = {name: os.environ.get(name) for name in isolated}
+    os.environ.update(isolated)
+    try:
+        with (
+            watcher(quiet=quiet) as watch,
+            Path(os.devnull).open("w", encoding="utf-8") as sink,
+            contextlib.redirect_stdout(sink),
+        ):
+            code = int(pytest.main(arguments, plugins=[Planned()]))
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    state = kept["config"].stash.get(plugin.STATE, None) if "config" in kept else None
+    if code == int(pytest.ExitCode.INTERRUPTED) and not (state and state.error):
+        raise KeyboardInterrupt
+    return code, state
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM and SIGINT unwind the drill once; further ones do not cut the tearing down short."""
+    from ..sandbox import end_all, sweep
+    from ..scratch import sweep_scratch
+
+    told = False
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        nonlocal told
+        if not told:
+            told = True
+            raise KeyboardInterrupt
+
+    for removed in (*sweep(), *sweep_scratch()):
+        click.echo(mask(f"removed what a crashed run left: {removed}"), err=True)
+    before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        end_all()
+        for number, handler in before.items():
+            signal.signal(number, handler)
