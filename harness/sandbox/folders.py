@@ -5,9 +5,11 @@ Nothing here changes the permissions of a folder that it did not make.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import stat
+import struct
 import tempfile
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +17,7 @@ from pathlib import Path
 from ..errors import SandboxError
 
 PREFIX = "provado-sandbox-"
+_GET_FLAGS, _SET_FLAGS, _TOP_FOLDER = 0x80086601, 0x40086602, 0x00020000
 # A Unix socket's address holds 107 bytes; "/run/.s.PGSQL.5432" and mkdtemp's eight letters come on top.
 _LONGEST_BASE = 107 - len(PREFIX) - 8 - len("/run/.s.PGSQL.5432") - 2
 
@@ -74,11 +77,29 @@ def new_sandbox_folder() -> Path:
             continue
         if os.geteuid() == 0:
             folder.chmod(0o711)
+        _spread(folder)
         return folder
     raise SandboxError(
         "no folder for a throwaway server can be made in TMPDIR, /tmp or /var/tmp",
         remedy="Free space there, or set TMPDIR to a writable folder with a short name",
     )
+
+
+def _spread(folder: Path) -> None:
+    """Ask ext4 to put each subfolder into another part of the disk (the `T` attribute of chattr).
+
+    Without a journal ext4 avoids inodes that were freed within the last minute, and searches past them one
+    by one: after a few drills a copy of a data directory took 0.9 s instead of 0.05 s. Other file systems
+    do not know the attribute and need no help.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        flags = struct.unpack("l", fcntl.ioctl(handle, _GET_FLAGS, bytes(8)))[0]
+        fcntl.ioctl(handle, _SET_FLAGS, struct.pack("l", flags | _TOP_FOLDER))
+    except OSError:
+        return
+    finally:
+        os.close(handle)
 
 
 def remove(folder: Path) -> bool:

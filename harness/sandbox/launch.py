@@ -11,34 +11,35 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import resource
 import select
 import signal
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
-_LIBC = ctypes.CDLL(None, use_errno=True)
+if TYPE_CHECKING:
+    from . import contain
+else:  # not by way of the package: that would import all of the harness
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    import contain
+
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def main() -> int:
     """Start, watch and end one server; returns the exit code to leave with (0: all is gone)."""
     parent = os.getppid()
     orders = json.loads(sys.stdin.buffer.readline())
-    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # orphans of the server come to us and are ended too
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # the server's orphans come to us
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # only the pipe, or the parent's death, tells us to stop
-    done: list[str] = []
-    receive, report = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(receive)
-        _become_server(orders, report, done)
-    os.close(report)
-    with os.fdopen(receive, "rb") as pipe:
-        told = pipe.read()
-    answer = json.loads(told) if told else {"error": "the server's process ended before it began"}
+    contain.before_fork()
+    child, answer = _start(orders, True)
+    if (
+        "error" in answer
+    ):  # a kernel or a file layout that does not bear the own view: better less than nothing
+        os.waitpid(child, 0)
+        child, answer = _start(orders, False)
     answer["pid"] = child
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
@@ -51,29 +52,33 @@ def main() -> int:
     return 0
 
 
-def _become_server(orders: dict[str, Any], report: int, done: list[str]) -> None:
+def _start(orders: dict[str, Any], own_view: bool) -> tuple[int, dict[str, Any]]:
+    """Fork the server -> its process id, and its containment or the error that kept it from starting."""
+    receive, report = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(receive)
+        _become_server(orders, report, own_view)
+    os.close(report)
+    with os.fdopen(receive, "rb") as pipe:
+        told = pipe.read()
+    return child, json.loads(told) if told else {"error": "the server's process ended before it began"}
+
+
+def _become_server(orders: dict[str, Any], report: int, own_view: bool) -> None:
     """In the child: contain ourselves, drop privileges, become the server. Never returns."""
     try:
+        os.dup2(orders["log_fd"], 1)
+        os.dup2(1, 2)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.close(orders["log_fd"])
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         os.setsid()
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the backup's data
-        done.append("no core files")
-        user = orders["uid"]
-        if user is not None:
-            os.setgroups([])
-            os.setresgid(orders["gid"], orders["gid"], orders["gid"])
-            os.setresuid(user, user, user)
-            done.append(f"unprivileged user {user}")
-        if _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0:
-            done.append("no new privileges")
-        if _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0:
-            done.append("dies with the drill")
+        done = contain.contain(orders, own_view)
         os.chdir(orders["cwd"])
-        log = os.open(orders["log"], os.O_WRONLY | os.O_APPEND) if user is None else orders["log_fd"]
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        program = os.open(orders["argv"][0], os.O_PATH)  # told only once the server can be reached from here
+        os.close(program)
         os.write(report, json.dumps({"containment": done}).encode())
         os.execve(orders["argv"][0], orders["argv"], orders["env"])
     except BaseException as error:

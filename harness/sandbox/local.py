@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import secrets
 import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 
@@ -22,18 +24,39 @@ from . import folders, instance, template
 from .base import RedisRequest, Server
 from .binaries import Binaries
 
+_FREE_USERS = range(61184, 65520)  # what systemd hands out to services that want a user for a while
 
-def server_user() -> User | None:
-    """Whom a server runs as: ourselves, or `nobody` when we are root (PostgreSQL refuses to be root)."""
+
+def initdb_user() -> User | None:
+    """Who runs initdb: ourselves, or `nobody` when we are root. initdb wants a name in the user database."""
     if os.geteuid() != 0:
         return None
-    import pwd
-
     try:
         entry = pwd.getpwnam("nobody")
     except KeyError:
         return User(65534, 65534)
     return User(entry.pw_uid, entry.pw_gid)
+
+
+def server_user() -> User | None:
+    """Whom a server runs as: ourselves, or, when we are root, a user id that nobody else here uses."""
+    if os.geteuid() != 0:
+        return None
+    taken = {entry.stat().st_uid for entry in os.scandir("/proc") if entry.name.isdigit()}
+    for _ in range(20):
+        uid = secrets.choice(_FREE_USERS)
+        if uid not in taken and _mapped(uid):
+            try:
+                pwd.getpwuid(uid)
+            except KeyError:
+                return User(uid, uid)
+    return initdb_user()
+
+
+def _mapped(uid: int) -> bool:
+    """False in a user namespace that does not know the id (rootless containers)."""
+    ranges = [[int(n) for n in line.split()] for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    return any(first <= uid < first + count for first, _, count in ranges)
 
 
 @contextlib.contextmanager
@@ -43,10 +66,10 @@ def postgres(server: Binaries, settings: SandboxSettings, *, deadline: float) ->
 
     user = server_user()
     server = accessible(server, user)
-    base = template.template(server, user, deadline=deadline)
+    base = template.template(server, initdb_user(), deadline=deadline)
     made = instance.create(user)
     try:
-        data, run = made.folder / "data", instance.subfolder(made, "run")
+        data, run = made.folder / f"data-{made.name}", instance.subfolder(made, "run")
         shared = instance.subfolder(made, "shared")
         template.copy_tree(base.data, data, user)
         hba = made.folder / "pg_hba.conf"
@@ -74,6 +97,7 @@ def postgres(server: Binaries, settings: SandboxSettings, *, deadline: float) ->
             argv,
             env=process.base_env({"HOME": str(made.folder), "TZ": "UTC"}),
             cwd=data,
+            needs=server.needs,
             memory=settings.memory,
             disk=settings.disk,
             stop_signal=signal.SIGQUIT,
@@ -162,7 +186,7 @@ def redis(
     server = accessible(server, user)
     made = instance.create(user)
     try:
-        run, data = instance.subfolder(made, "run"), instance.subfolder(made, "data")
+        run, data = instance.subfolder(made, "run"), instance.subfolder(made, f"data-{made.name}")
         if request.data:
             shutil.rmtree(data)
             template.copy_tree(request.data, data, user)
@@ -200,6 +224,7 @@ def redis(
             argv,
             env=process.base_env({"HOME": str(made.folder)}),
             cwd=data,
+            needs=server.needs,
             memory=settings.memory,
             disk=settings.disk,
             stop_signal=signal.SIGKILL,
@@ -254,13 +279,14 @@ def accessible(server: Binaries, user: User | None) -> Binaries:
     if not place.is_dir():
         place.parent.mkdir(mode=0o755, exist_ok=True)
         fresh = place.with_name(f".{name}-{os.getpid()}")
-        shutil.copytree(server.root.parent, fresh, symlinks=True)
+        for path in server.needs:
+            shutil.copytree(path, fresh / path.name, symlinks=True)
         with contextlib.suppress(OSError):
             fresh.rename(place)
-    moved = place / server.server.relative_to(server.root.parent)
+    moved = place / server.server.relative_to(server.needs[0].parent)
     if not folders.reachable(moved):
         raise SandboxError(
             f"an unprivileged user cannot run {server.server}, nor its copy in {place}",
             remedy="Install the server's package system-wide, or run as an ordinary user",
         )
-    return replace(server, server=moved, root=place / server.root.relative_to(server.root.parent))
+    return replace(server, server=moved, needs=(place,))
