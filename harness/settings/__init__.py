@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from ..errors import ConfigError
 from ..model import Severity
-from .files import FilesSettings
+from .files import FilesSettings, SecretsSettings
 from .policy import ConsistencySettings, PolicySettings, Runbook, Step
 from .postgres import PostgresSettings
 from .redis import RedisSettings
@@ -81,6 +81,7 @@ class Settings(Section):
     postgres: PostgresSettings = PostgresSettings()
     redis: RedisSettings = RedisSettings()
     files: FilesSettings = FilesSettings()
+    secrets: SecretsSettings = SecretsSettings()
     policy: PolicySettings = PolicySettings()
     runbook: Runbook | None = None
     consistency: ConsistencySettings = ConsistencySettings()
@@ -180,7 +181,19 @@ def _read(file: Path) -> dict[str, Any]:
                     step[key] = str(base / step[key])
     if isinstance(data.get("output"), str):
         data["output"] = str(base / data["output"])
+    _secrets_from(base, data.get("secrets"))
     return data
+
+
+def _secrets_from(base: Path, secrets: Any) -> None:
+    """`file:PATH` references of the section `secrets` count from the configuration's folder, as paths do."""
+    if not isinstance(secrets, dict):
+        return
+    places = [(secrets, "fingerprint_key")]
+    places += [(one, "escrow") for one in secrets.get("required") or () if isinstance(one, dict)]
+    for holder, key in places:
+        if isinstance(holder.get(key), str) and holder[key].startswith("file:"):
+            holder[key] = f"file:{base / holder[key][5:]}"
 
 
 def _put(data: dict[str, Any], place: tuple[str, ...], value: Any) -> None:
