@@ -156,10 +156,9 @@ def manifest(request: pytest.FixtureRequest, provado_drill: int) -> Manifest:
 
 
 @pytest.fixture
-def proof(request: pytest.FixtureRequest, provado_drill: int) -> Proof:
+def proof(request: pytest.FixtureRequest, provado_drill: int, provado_check: str) -> Proof:
     """What one check said; a check that broke is an error of this set-up."""
-    check_id: str = request.getfixturevalue("provado_check")
-    return _state(request.config).proof(provado_drill, check_id)
+    return _state(request.config).proof(provado_drill, provado_check)
 
 
 @pytest.fixture

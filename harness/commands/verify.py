@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from ..errors import ProvadoError
 from ..redact import mask
 from .options import config_option, overrides, sandbox_options
 
@@ -86,12 +89,15 @@ def verify(
         manifest=manifest,
         globals_file=globals_file,
     )
-    with _interruptible():
-        code, state = _run_pytest(plan, quiet=quiet or (as_json and not sys.stderr.isatty()))
+    said = io.StringIO()
+    with _interruptible() as interrupted:
+        code, state = _run_pytest(plan, said, quiet=quiet)
+    if interrupted.is_set():
+        raise KeyboardInterrupt
+    if state and state.error:
+        raise state.error
     if state is None or state.written is None:
-        if state and state.error:
-            raise state.error
-        raise click.ClickException("the run ended without a result; run again with --jobs 1")
+        raise ProvadoError("pytest ended without a result", remedy=said.getvalue()[-2000:])
     if as_json:
         click.echo(json.dumps(state.written.result(), indent=1, ensure_ascii=False))
     else:
@@ -103,8 +109,11 @@ def verify(
     return code
 
 
-def _run_pytest(plan: Plan, *, quiet: bool) -> tuple[int, State | None]:
-    """pytest over the shipped suites, shut off from the configuration and plugins of the current folder."""
+def _run_pytest(plan: Plan, said: IO[str], *, quiet: bool) -> tuple[int, State | None]:
+    """pytest over the shipped suites, shut off from the configuration and plugins of the current folder.
+
+    What pytest prints goes to `said`; returns its exit code and the plugin's state, if it got that far.
+    """
     import pytest
 
     from .. import plugin
@@ -139,40 +148,35 @@ def _run_pytest(plan: Plan, *, quiet: bool) -> tuple[int, State | None]:
     before = {name: os.environ.get(name) for name in isolated}
     os.environ.update(isolated)
     try:
-        with (
-            watcher(quiet=quiet) as watch,
-            Path(os.devnull).open("w", encoding="utf-8") as sink,
-            contextlib.redirect_stdout(sink),
-        ):
+        with watcher(quiet=quiet) as watch, contextlib.redirect_stdout(said):
             code = int(pytest.main(arguments, plugins=[Planned()]))
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
-    state = kept["config"].stash.get(plugin.STATE, None) if "config" in kept else None
-    if code == int(pytest.ExitCode.INTERRUPTED) and not (state and state.error):
-        raise KeyboardInterrupt
-    return code, state
+    return code, kept["config"].stash.get(plugin.STATE, None) if "config" in kept else None
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM and SIGINT unwind the drill once; further ones do not cut the tearing down short."""
+def _interruptible() -> Iterator[threading.Event]:
+    """SIGTERM and SIGINT unwind the drill once; further ones do not cut the tearing down short.
+
+    The event yielded is set once one has come.
+    """
     from ..sandbox import end_all, sweep
     from ..scratch import sweep_scratch
 
-    told = False
+    told = threading.Event()
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        nonlocal told
-        if not told:
-            told = True
+        if not told.is_set():
+            told.set()
             raise KeyboardInterrupt
 
     for removed in (*sweep(), *sweep_scratch()):
         click.echo(mask(f"removed what a crashed run left: {removed}"), err=True)
     before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
-        yield
+        yield told
     finally:
         end_all()
         for number, handler in before.items():

@@ -81,9 +81,8 @@ def make_plan(
         artifacts |= {a.path.resolve(): _in_zone(a, settings) for a in select(found, source.select)}
     if not wanted:
         looked = ", ".join(RUNBOOK_LAYOUT)
-        missing.append(
-            Missing(Path(), None, f"no PATH was given, there is no provado.yaml, and none of {looked} exists")
-        )
+        why = f"no PATH was given, no provado.yaml lists backups, and none of {looked} exists here"
+        missing.append(Missing(Path("backups"), components[0] if len(components) == 1 else None, why))
     plan = Plan(settings, tuple(artifacts.values()), tuple(missing))
     _check_options(plan, manifest, globals_file)
     if settings.waivers:

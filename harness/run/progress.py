@@ -15,21 +15,18 @@ class Lines(AbstractContextManager["Lines"]):
 
     def __init__(self, out: IO[str] | None = None) -> None:
         self._out = out or sys.stderr
-        self._seen: dict[str, tuple[str, float]] = {}
+        self._seen: dict[str, tuple[str, float]] = {}  # backup -> stage, when its drill began
         self._lock = threading.Lock()
 
     def __call__(self, backup: str, stage: str, done: int, total: int) -> None:
         """Tell that `backup` is at `stage`; repeated calls of one stage print nothing."""
         with self._lock:
-            before = self._seen.get(backup)
-            if before and before[0] == stage:
+            before, began = self._seen.get(backup, ("", time.monotonic()))
+            if before == stage:
                 return
-            now = time.monotonic()
-            self._seen[backup] = (stage, now)
-            if before:
-                print(f"{backup}: {before[0]} took {now - before[1]:.1f} s", file=self._out, flush=True)
-            if stage != "done":
-                print(f"{backup}: {stage}", file=self._out, flush=True)
+            self._seen[backup] = (stage, began)
+            took = f" after {time.monotonic() - began:.1f} s" if before else ""
+            print(f"{backup}: {stage}{took}", file=self._out, flush=True)
 
     def __exit__(self, *exc: object) -> None:
         """Nothing to end."""

@@ -144,21 +144,28 @@ class State:
         return [id for id, limit in ((RPO, declared.rpo), (RTO, declared.rto)) if limit is not None]
 
     def order(self, items: list[pytest.Item]) -> None:
-        """Sort tests by the newest backup they need, verdicts after every test of their backup."""
+        """Sort tests by the last backup they need, verdicts after every test of their backup.
+
+        Tests of the shipped suites that are about no backup of this run are left out.
+        """
         uses = {item: _indices(item) for item in items}
+        idle = [i for i in items if not uses[i] and {"proof", "verdict"} & set(_fixtures(i))]
+        if idle:
+            items[:] = [i for i in items if i not in set(idle)]
+            self.config.hook.pytest_deselected(items=idle)
         last: dict[int, int] = {}
         self.session.keep_open = set()
         for item, mine in uses.items():
             for index in mine:
                 last[index] = max(last.get(index, -1), *mine)
-            if set(_SANDBOXED) & set(getattr(item, "fixturenames", ())):
+            if set(_SANDBOXED) & set(_fixtures(item)):
                 self.session.keep_open.update(mine)
 
         def key(item: pytest.Item) -> tuple[int, int, int]:
             mine = uses[item]
             if not mine:
                 return (-1, 0, 0)
-            if "verdict" in getattr(item, "fixturenames", ()):
+            if "verdict" in _fixtures(item):
                 return (last[mine[0]], 1, mine[0])
             return (max(mine), 0, 0)
 
@@ -223,7 +230,7 @@ class State:
             proof = proof_of(check_id, self.evidence(mine[0]).checks)
             if report.when == "call" and proof.results:
                 report.duration = proof.results[0].seconds
-        elif "verdict" not in getattr(item, "fixturenames", ()):
+        elif "verdict" not in _fixtures(item):
             self._record_user_test(item, report, mine)
         if report.when == "call":  # junitxml reads them from the tear-down's report
             item.user_properties.append(("backup", slot.slug))
@@ -284,9 +291,14 @@ class State:
         return [f"<pre>{escape(chr(10).join(lines))}</pre>", f"<p>{links}</p>"]
 
 
+def _fixtures(item: pytest.Item) -> Sequence[str]:
+    return getattr(item, "fixturenames", ())
+
+
 def _indices(item: pytest.Item) -> list[int]:
     params = getattr(getattr(item, "callspec", None), "params", {})
-    return list(dict.fromkeys(params[name] for name in _DRILLS if name in params))
+    found = dict.fromkeys(params[name] for name in _DRILLS if name in params)
+    return [index for index in found if isinstance(index, int)]  # pytest marks an empty choice otherwise
 
 
 def _user_result(item: pytest.Item, report: pytest.TestReport, drill: Drill) -> CheckResult:
