@@ -1,0 +1,249 @@
+"""Reading every key of a live server back, as the digests that the file's walker makes."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import hiredis
+
+from .digest import NEVER, Digester, Group, Value, record_maker
+from .rdb import library_name
+from .spool import Spool
+from .wire import Refused, ServerGone, Wire, pack
+
+_BATCH_BYTES: Final = 8 << 20
+_READ: Final = {
+    b"string": b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n",
+    b"hash": b"*2\r\n$7\r\nHGETALL\r\n$%d\r\n%b\r\n",
+    b"set": b"*2\r\n$8\r\nSMEMBERS\r\n$%d\r\n%b\r\n",
+    b"list": b"*4\r\n$6\r\nLRANGE\r\n$%d\r\n%b\r\n$1\r\n0\r\n$2\r\n-1\r\n",
+    b"zset": b"*5\r\n$6\r\nZRANGE\r\n$%d\r\n%b\r\n$1\r\n0\r\n$2\r\n-1\r\n$10\r\nWITHSCORES\r\n",
+    b"stream": b"*6\r\n$5\r\nXINFO\r\n$6\r\nSTREAM\r\n$%d\r\n%b\r\n$4\r\nFULL\r\n$5\r\nCOUNT\r\n$1\r\n0\r\n",
+}
+_TYPE: Final = b"*2\r\n$4\r\nTYPE\r\n$%d\r\n%b\r\n"
+_EXPIRE: Final = b"*2\r\n$11\r\nPEXPIRETIME\r\n$%d\r\n%b\r\n"
+_PTTL: Final = b"*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n"
+_TIME: Final = b"*1\r\n$4\r\nTIME\r\n"
+
+
+@dataclass
+class LiveFacts:
+    """What a server holds besides its keys' digests; counts are of keys that were read."""
+
+    keys: dict[int, int] = field(default_factory=dict)
+    expires: dict[int, int] = field(default_factory=dict)
+    types: dict[str, int] = field(default_factory=dict)
+    libraries: dict[str, str] | None = None  # None: this server has no functions, or does not show them
+    unreadable: int = 0  # keys whose value the server refused to give, though they exist
+    ended_ms: int = 0  # the server's clock when reading ended
+
+
+def server_version(info: dict[str, str]) -> tuple[str, tuple[int, ...]]:
+    """("redis" or "valkey", version) as INFO gives it; Valkey also shows a Redis version for old clients."""
+    vendor = "valkey" if "valkey_version" in info else "redis"
+    text = info.get(f"{vendor}_version", "0")
+    return vendor, tuple(int(n) for n in re.findall(r"\d+", text)[:3])
+
+
+def keyspace(info: dict[str, str]) -> dict[int, dict[str, int]]:
+    """Database -> figures (keys, expires, subexpiry ...) from INFO keyspace."""
+    made: dict[int, dict[str, int]] = {}
+    for name, text in info.items():
+        if re.fullmatch(r"db\d+", name):
+            pairs = (p.split("=", 1) for p in text.split(",") if "=" in p)
+            made[int(name[2:])] = {k: int(v) for k, v in pairs if v.isdigit()}
+    return made
+
+
+def read_all(
+    wire: Wire,
+    digester: Digester,
+    spool: Spool,
+    *,
+    deadline: float,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    skip: Callable[[bytes], bool] = lambda key: False,
+) -> LiveFacts:
+    """Read every key of every database into `spool`. Keys that expire meanwhile are left out.
+
+    `skip` names keys to leave out. Raises ServerGone when the server dies or answers no more, TimeoutError
+    past `deadline` (`time.monotonic()` seconds).
+    """
+    info = wire.info()
+    spaces = keyspace(info or wire.info("keyspace"))
+    total = sum(figures.get("keys", 0) for figures in spaces.values())
+    facts = LiveFacts()
+    reader = _Reader(wire, digester, facts, modern=server_version(info)[1] >= (7, 0))
+    make = record_maker(digester, spool.classes)
+    done = 0
+    for db, figures in sorted(spaces.items()):
+        wire.call("SELECT", db)
+        volatile = figures.get("subexpiry", 0) or figures.get("keys_with_volatile_items", 0)
+        read = expiring = 0
+        for key, value, expiry in reader.database(bool(volatile), skip):
+            spool.add(make(db, key, value, expiry))
+            read += 1
+            expiring += expiry != NEVER
+            if read % 2048 == 0:
+                progress(done + read, total)
+                if time.monotonic() > deadline:
+                    raise TimeoutError("reading the server back did not finish in time")
+        facts.keys[db], facts.expires[db] = read, expiring
+        done += read
+    facts.libraries = functions(wire, digester)
+    seconds, micros = wire.call("TIME")
+    facts.ended_ms = int(seconds) * 1000 + int(micros) // 1000
+    return facts
+
+
+def functions(wire: Wire, digester: Digester) -> dict[str, str] | None:
+    """Function libraries -> digest of their source; None when the server has no such thing."""
+    try:
+        listed = wire.call("FUNCTION", "LIST", "WITHCODE")
+    except Refused:
+        return None
+    made = {}
+    for library in listed:
+        code = dict(zip(library[::2], library[1::2], strict=False)).get(b"library_code", b"")
+        made[library_name(code)] = digester.library(code)
+    return made
+
+
+class _Reader:
+    """Reads one database, always asking for the next batch before the last one's values are worked on.
+
+    Three batches are under way: the values of one, types and expiry of the next, names of the one after.
+    Batches shrink when values are large, so that the server's output buffer stays small.
+    """
+
+    def __init__(self, wire: Wire, digester: Digester, facts: LiveFacts, *, modern: bool) -> None:
+        self.wire, self.digester, self.facts, self.modern = wire, digester, facts, modern
+        self.size = 100
+
+    def database(self, volatile: bool, skip: Callable[[bytes], bool]) -> Iterator[tuple[bytes, Value, int]]:
+        """(key, value, expiry) of every key that still exists when it is read."""
+        cursor, names = self.wire.call("SCAN", 0, "COUNT", self.size)
+        typed: list[tuple[bytes, bytes, int]] = []
+        more = True
+        while more or names or typed:
+            more = cursor != b"0"
+            names = [k for k in names if not skip(k)]
+            plain = [(k, t, e) for k, t, e in typed if t in _READ]
+            commands = [_READ[t] % (len(k), k) for k, t, _ in plain]
+            expire = _EXPIRE if self.modern else _PTTL
+            commands += [_TYPE % (len(k), k) for k in names]
+            commands += [expire % (len(k), k) for k in names]
+            if more:
+                commands.append(pack("SCAN", cursor, "COUNT", self.size))
+            received = self.wire.received
+            replies = self.wire.exchange(b"".join(commands), len(commands))
+            hashes: list[tuple[bytes, int, dict[bytes, bytes]]] = []
+            for key, kind, expiry in plain:
+                reply = next(replies)
+                if isinstance(reply, hiredis.ReplyError):
+                    self.facts.unreadable += 1
+                elif kind == b"hash" and volatile:
+                    if reply:
+                        hashes.append((key, expiry, dict(zip(reply[::2], reply[1::2], strict=True))))
+                elif reply is not None and (reply or kind == b"string"):  # else it expired just now
+                    self.count(kind)
+                    yield key, self.value(kind, reply), expiry
+            self.adapt(self.wire.received - received)
+            modules = [(k, t, e) for k, t, e in typed if t not in _READ]
+            types = [next(replies) for _ in names]
+            left = [next(replies) for _ in names]
+            listed, names = names, []
+            if more:
+                cursor, names = next(replies)
+            # Nothing is under way any more: single questions may be asked again.
+            typed = [
+                (k, t, e)
+                for k, t, e in zip(listed, types, self.expiries(listed, left), strict=True)
+                if t != b"none" and e is not None
+            ]
+            for key, kind, expiry in modules:
+                self.count(b"module")
+                yield key, self.digester.module(kind), expiry
+            for key, expiry, pairs in hashes:
+                self.count(b"hash")
+                yield key, self.digester.hash(pairs, self.field_expiry(key, list(pairs))), expiry
+
+    def adapt(self, received: int) -> None:
+        if received > _BATCH_BYTES:
+            self.size = max(10, self.size // 4)
+        elif received < _BATCH_BYTES // 8:
+            self.size = min(1000, self.size * 2)
+
+    def count(self, kind: bytes) -> None:
+        name = kind.decode()
+        self.facts.types[name] = self.facts.types.get(name, 0) + 1
+
+    def value(self, kind: bytes, reply: Any) -> Value:
+        digester = self.digester
+        if kind == b"string":
+            return digester.string(reply)
+        if kind == b"hash":
+            return digester.hash(dict(zip(reply[::2], reply[1::2], strict=True)), {})
+        if kind == b"set":
+            return digester.set(reply)
+        if kind == b"list":
+            return digester.list(reply)
+        if kind == b"zset":
+            return digester.zset((reply[i], float(reply[i + 1])) for i in range(0, len(reply), 2))
+        return _stream(reply, digester)
+
+    def expiries(self, keys: Sequence[bytes], left: Sequence[int]) -> list[int | None]:
+        """Absolute expiry in ms, NEVER without one, None when the key is gone."""
+        if self.modern:
+            return [None if e == -2 else e for e in left]
+        return [
+            self.exact_expiry(k) if ttl >= 0 else (None if ttl == -2 else NEVER)
+            for k, ttl in zip(keys, left, strict=True)
+        ]
+
+    def exact_expiry(self, key: bytes) -> int | None:
+        """Before 7.0 a server tells only what is left: exact when its clock stood still meanwhile."""
+        command = _TIME + _PTTL % (len(key), key) + _TIME
+        best = None
+        for _ in range(50):
+            before, ttl, after = self.wire.exchange(command, 3)
+            if ttl < 0:
+                return None if ttl == -2 else NEVER
+            first, last = (int(t[0]) * 1000 + int(t[1]) // 1000 for t in (before, after))
+            best = first + int(ttl)
+            if first == last:
+                return best
+        return best
+
+    def field_expiry(self, key: bytes, fields: list[bytes]) -> dict[bytes, int]:
+        times = self.wire.call("HPEXPIRETIME", key, "FIELDS", len(fields), *fields)
+        return {f: t for f, t in zip(fields, times, strict=True) if t is not None and t >= 0}
+
+
+def _pairs(flat: Sequence[Any]) -> dict[bytes, Any]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _id(text: bytes) -> tuple[int, int]:
+    high, _, low = text.partition(b"-")
+    return int(high), int(low)
+
+
+def _stream(reply: Sequence[Any], digester: Digester) -> Value:
+    facts = _pairs(reply)
+    groups = []
+    for flat in facts[b"groups"]:
+        group = _pairs(flat)
+        listed = group[b"pel"] if b"pel" in group else group[b"pending"]
+        pending = [(_id(p[0]), p[1], int(p[2]), int(p[3])) for p in listed]
+        consumers = [_pairs(c)[b"name"] for c in group[b"consumers"]]
+        groups.append(Group(group[b"name"], _id(group[b"last-delivered-id"]), consumers, pending))
+    entries = [(_id(entry), fields) for entry, fields in facts[b"entries"]]
+    return digester.stream(entries, _id(facts[b"last-generated-id"]), groups)
+
+
+__all__ = ["LiveFacts", "ServerGone", "functions", "keyspace", "read_all", "server_version"]

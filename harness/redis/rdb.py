@@ -1,0 +1,392 @@
+"""A streaming walker for RDB files (Redis versions 1 to 12, Valkey 80): the witness independent of any server.
+
+Memory stays flat but for one key at a time. What the walker does not know, it says (`unknown`): a newer
+format is never read as damage, nor as nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import IO, Final
+
+from . import rdb_values as read
+from .crc64 import crc64
+from .digest import NEVER, Digester, Value
+from .rdb_stream import stream
+from .rdb_values import Damaged, Short, Unknown
+
+NEWEST_REDIS: Final = 12
+NEWEST_VALKEY: Final = 80
+_CHUNK: Final = 1 << 20
+_LARGEST_KEY: Final = 2 << 30
+_HEADER: Final = 9
+OnKey = Callable[[int, bytes, Value, int], None]
+
+# Smallest RDB version that has a type (Redis numbering); types below 9 are as old as the format.
+_SINCE: Final = {14: 7, 15: 9, 16: 10, 17: 10, 18: 10, 19: 10, 20: 11, 21: 11, 22: 12, 23: 12, 24: 12, 25: 12}
+
+
+@dataclass
+class RdbFacts:
+    """What an RDB file says. `end` is the offset behind its checksum; `damage` or `unknown` tell why the
+    walk stopped early. Counts are of what was read until then."""
+
+    vendor: str = "redis"
+    version: int = 0
+    size: int = 0
+    aux: dict[str, str] = field(default_factory=dict)
+    keys: Counter[int] = field(default_factory=Counter)  # per database
+    expires: Counter[int] = field(default_factory=Counter)
+    hints: dict[int, tuple[int, int]] = field(default_factory=dict)  # database -> keys, keys with expiry
+    libraries: dict[str, str] = field(default_factory=dict)  # function library -> digest of its source
+    modules: dict[str, int] = field(default_factory=dict)  # module type -> keys of it
+    module_aux: set[str] = field(default_factory=set)
+    needs_version: int = 0  # the newest form used in the file demands this RDB version
+    end: int = 0
+    stated_crc: int | None = None
+    computed_crc: int | None = None
+    damage: str | None = None
+    unknown: str | None = None
+
+    @property
+    def source_version(self) -> str | None:
+        """Version of the server that wrote it, as it says itself."""
+        return self.aux.get("redis-ver") or self.aux.get("valkey-ver")
+
+    @property
+    def ctime(self) -> int | None:
+        """When the file was begun, Unix seconds, by the writing server's clock."""
+        text = self.aux.get("ctime", "")
+        return int(text) if text.isdecimal() else None
+
+    @property
+    def total(self) -> int:
+        """Keys in all databases."""
+        return sum(self.keys.values())
+
+
+def walk(
+    file: IO[bytes],
+    size: int,
+    digester: Digester,
+    on_key: OnKey,
+    *,
+    deadline: float,
+    progress: Callable[[int], None] = lambda done: None,
+) -> RdbFacts:
+    """Read an RDB from the file's start; every key goes to `on_key(db, name, value, expiry ms or NEVER)`.
+
+    `size` is the file's. Raises TimeoutError past `deadline` (`time.monotonic()` seconds).
+    """
+    facts = RdbFacts(size=size)
+    walker = _Walker(file, size, digester, on_key, facts, deadline, progress)
+    try:
+        walker.header()
+        walker.records()
+        walker.checksum()
+    except Damaged as problem:
+        facts.damage = f"{problem} (at byte {walker.base + walker.pos:,}, after {facts.total:,} keys)"
+    except Unknown as problem:
+        if walker.intact():
+            facts.unknown = str(problem)
+        else:
+            facts.damage = f"{problem}, and the checksum does not hold (after {facts.total:,} keys)"
+    return facts
+
+
+def hidden_keys(file: IO[bytes], start: int, size: int) -> int:
+    """How many keys (up to 3) can be read behind a file's end mark: an end mark set too early hides them."""
+    best = 0
+    for offset in range(min(256, size - start)):
+        file.seek(start + offset)
+        facts = RdbFacts(version=NEWEST_REDIS, size=size - start - offset)
+
+        def count(db: int, key: bytes, value: Value, expiry: int, facts: RdbFacts = facts) -> None:
+            if facts.total >= 2:
+                raise _Enough
+
+        walker = _Walker(
+            file, facts.size, Digester(), count, facts, time.monotonic() + 5, lambda done: None, skip=0
+        )
+        try:
+            walker.records()
+        except _Enough:
+            return 3
+        except (Damaged, Unknown, TimeoutError):
+            continue
+        best = max(best, facts.total)
+    return best
+
+
+class _Enough(Exception):
+    pass
+
+
+class _Walker:
+    def __init__(
+        self,
+        file: IO[bytes],
+        size: int,
+        digester: Digester,
+        on_key: OnKey,
+        facts: RdbFacts,
+        deadline: float,
+        progress: Callable[[int], None],
+        skip: int = _HEADER,
+    ) -> None:
+        self.file, self.size, self.digester, self.on_key, self.facts = file, size, digester, on_key, facts
+        self.deadline, self.progress = deadline, progress
+        self.buf, self.pos, self.base, self.crc = file.read(_CHUNK), skip, 0, 0
+
+    def header(self) -> None:
+        facts, head = self.facts, self.buf[:_HEADER]
+        for vendor, magic, newest in (
+            ("redis", b"REDIS", NEWEST_REDIS),
+            ("valkey", b"VALKEY", NEWEST_VALKEY),
+        ):
+            digits = head[len(magic) :]
+            if head.startswith(magic) and len(head) == _HEADER and digits.isdigit():
+                facts.vendor, facts.version = vendor, int(digits)
+                if facts.version > newest:
+                    raise Unknown(f"RDB version {vendor} {facts.version} is newer than this program knows")
+                if facts.version == 0 or (vendor == "valkey" and facts.version < NEWEST_VALKEY):
+                    raise Damaged("the header states a version that does not exist")
+                return
+        self.pos = 0
+        raise Damaged("does not begin with REDIS or VALKEY and a version: it is no RDB file")
+
+    def refill(self, start: int, end: int) -> None:
+        """Drop what lies before `start`, read on until at least `end` (both are positions in the buffer)."""
+        if self.base + end > self.size or self.base + len(self.buf) >= self.size:
+            raise Damaged("ends in the middle of a key: the file was cut, or a length is wrong")
+        if end - start > _LARGEST_KEY or len(self.buf) - start > _LARGEST_KEY:
+            raise Unknown("holds one key of more than 2 GiB, more than this program reads at once")
+        if time.monotonic() > self.deadline:
+            raise TimeoutError("reading the RDB file did not finish in time")
+        self.crc = crc64(self.buf[:start], self.crc)
+        rest = self.buf[start:]
+        self.base += start
+        self.pos = 0
+        more = self.file.read(max(_CHUNK, end - start - len(rest), len(rest)))
+        if not more:
+            raise Damaged("ends in the middle of a key: the file was cut")
+        self.buf = rest + more
+        self.progress(self.base)
+
+    def records(self) -> None:
+        """Everything between header and end mark; afterwards `pos` is behind the end mark."""
+        self.db, self.expiry = 0, NEVER
+        while True:
+            try:
+                self.record()
+                return
+            except (IndexError, Short) as short:
+                self.refill(self.pos, getattr(short, "end", 0))
+
+    def record(self) -> None:
+        """Read records until the end mark; `self.pos` only ever moves past whole ones."""
+        buf, keys, expires, on_key = self.buf, self.facts.keys, self.facts.expires, self.on_key
+        make_string, string = self.digester.string, read.string
+        while True:
+            pos = self.pos
+            opcode = buf[pos]
+            if opcode == 0:
+                key, pos = string(buf, pos + 1)
+                text, pos = string(buf, pos)
+                value = make_string(text)
+            elif opcode < 26 and opcode != 8:
+                key, pos = string(buf, pos + 1)
+                value, pos = self.value(opcode, buf, pos)
+            elif opcode == 0xFF:
+                self.pos = pos + 1
+                return
+            else:
+                self.pos = self.operation(opcode, buf, pos + 1)
+                continue
+            on_key(self.db, key, value, self.expiry)
+            keys[self.db] += 1
+            if self.expiry != NEVER:
+                expires[self.db] += 1
+                self.expiry = NEVER
+            self.pos = pos
+
+    def operation(self, opcode: int, buf: bytes, pos: int) -> int:
+        facts = self.facts
+        if opcode == 0xFE:
+            self.db, pos = read.length(buf, pos)
+            if self.db >= 1 << 31:
+                raise Damaged("selects a database that cannot exist")
+        elif opcode == 0xFD:
+            if pos + 4 > len(buf):
+                raise Short(pos + 4)
+            self.expiry, pos = int.from_bytes(buf[pos : pos + 4], "little") * 1000, pos + 4
+        elif opcode == 0xFC:
+            self.expiry, pos = read.milliseconds(buf, pos)
+        elif opcode == 0xFB:
+            total, pos = read.length(buf, pos)
+            expiring, pos = read.length(buf, pos)
+            facts.hints[self.db] = (total, expiring)
+        elif opcode == 0xFA:
+            name, pos = read.string(buf, pos)
+            value, pos = read.string(buf, pos)
+            facts.aux[name.decode("utf-8", "replace")[:64]] = value.decode("utf-8", "replace")[:256]
+        elif opcode == 0xF9:
+            _, pos = buf[pos], pos + 1
+        elif opcode == 0xF8:
+            _, pos = read.length(buf, pos)
+        elif opcode == 0xF7:
+            number, pos = read.length(buf, pos)
+            if number != 0:
+                facts.module_aux.add(read.module_name(number)[0])
+            _, pos = read.length(buf, pos)
+            _, pos = read.length(buf, pos)
+            pos = read.module_end(buf, pos)
+        elif opcode == 0xF5:
+            code, pos = read.string(buf, pos)
+            facts.needs_version = max(facts.needs_version, 10)
+            facts.libraries[library_name(code)] = self.digester.library(code)
+        elif opcode == 0xF4 and facts.version >= NEWEST_REDIS:
+            for _ in range(3):  # a cluster slot's number and sizes: hints only
+                _, pos = read.length(buf, pos)
+        elif opcode == 0xF6 or facts.version >= NEWEST_REDIS:
+            raise Unknown(f"holds a record of type {opcode}, which this program does not know")
+        else:
+            raise Damaged(f"holds a record of type {opcode}, which does not exist in its version")
+        return pos
+
+    def value(self, kind: int, buf: bytes, pos: int) -> tuple[Value, int]:
+        facts, digester = self.facts, self.digester
+        since = _SINCE.get(kind, 1)
+        if since > facts.needs_version:
+            facts.needs_version = since
+        if kind in (1, 2, 4):
+            count, pos = read.length(buf, pos)
+            items: list[bytes] = []
+            for _ in range(count * 2 if kind == 4 else count):
+                item, pos = read.string(buf, pos)
+                items.append(item)
+            if kind == 4:
+                return digester.hash(read.pairs(items), {}), pos
+            return (digester.list if kind == 1 else digester.set)(items), pos
+        if kind in (3, 5):
+            count, pos = read.length(buf, pos)
+            scored = []
+            for _ in range(count):
+                item, pos = read.string(buf, pos)
+                score, pos = (read.text_score if kind == 3 else read.binary_score)(buf, pos)
+                scored.append((item, score))
+            return digester.zset(scored), pos
+        if kind in (14, 18):
+            return self.quicklist(kind, buf, pos)
+        if kind in (15, 19, 21):
+            return stream(buf, pos, {15: 1, 19: 2, 21: 3}[kind], digester)
+        if kind == 7:
+            number, pos = read.length(buf, pos)
+            name, _ = read.module_name(number)
+            pos = read.module_end(buf, pos)
+            facts.modules[name] = facts.modules.get(name, 0) + 1
+            return digester.module(name.encode()), pos
+        if kind in (22, 24):
+            return self.field_expiry(kind, buf, pos)
+        if kind == 6:
+            raise Unknown("holds a module value in the oldest form, which cannot be skipped")
+        if kind == 25:
+            _, pos = read.milliseconds(buf, pos)
+        blob, pos = read.string(buf, pos)
+        return self.compact(kind, blob), pos
+
+    def compact(self, kind: int, blob: bytes) -> Value:
+        digester = self.digester
+        if kind == 9:
+            return digester.hash(read.zipmap(blob), {})
+        if kind == 10:
+            return digester.list(read.ziplist(blob))
+        if kind == 11:
+            return digester.set(read.intset(blob))
+        if kind in (12, 17):
+            return digester.zset(read.scored((read.ziplist if kind == 12 else read.listpack)(blob)))
+        if kind in (13, 16):
+            return digester.hash(read.pairs((read.ziplist if kind == 13 else read.listpack)(blob)), {})
+        items = read.listpack(blob)
+        if kind == 20:
+            return digester.set(items)
+        if len(items) % 3:
+            raise Damaged("a hash with field expiry is not made of triples")
+        expiry = {f: int(t) for f, t in zip(items[::3], items[2::3], strict=True) if t != b"0"}
+        return digester.hash(dict(zip(items[::3], items[1::3], strict=True)), expiry)
+
+    def quicklist(self, kind: int, buf: bytes, pos: int) -> tuple[Value, int]:
+        count, pos = read.length(buf, pos)
+        items: list[bytes] = []
+        for _ in range(count):
+            packed = 2
+            if kind == 18:
+                packed, pos = read.length(buf, pos)
+                if packed not in (1, 2):
+                    raise Damaged("a list's node is of a kind that does not exist")
+            blob, pos = read.string(buf, pos)
+            if packed == 1:
+                items.append(blob)
+            else:
+                items += read.ziplist(blob) if kind == 14 else read.listpack(blob)
+        return self.digester.list(items), pos
+
+    def field_expiry(self, kind: int, buf: bytes, pos: int) -> tuple[Value, int]:
+        """Hashes whose fields may expire: Redis 7.4 (24; 22 before its release), Valkey 9 (22)."""
+        valkey = self.facts.vendor == "valkey"
+        if valkey and kind == 24:
+            raise Damaged("holds a Redis 7.4 hash in a Valkey file")
+        earliest = 0
+        if kind == 24:
+            earliest, pos = read.milliseconds(buf, pos)
+        count, pos = read.length(buf, pos)
+        pairs: dict[bytes, bytes] = {}
+        expiry: dict[bytes, int] = {}
+        for _ in range(count):
+            when = 0
+            if not valkey:
+                when, pos = read.length(buf, pos)
+            name, pos = read.string(buf, pos)
+            pairs[name], pos = read.string(buf, pos)
+            if valkey:
+                when, pos = read.milliseconds(buf, pos)
+                if when != NEVER:
+                    expiry[name] = when
+            elif when:
+                expiry[name] = when + earliest - 1 if kind == 24 else when
+        if len(pairs) != count:
+            raise Damaged("a hash holds a field twice")
+        return self.digester.hash(pairs, expiry), pos
+
+    def checksum(self) -> None:
+        facts = self.facts
+        end = self.base + self.pos
+        if facts.version < 5:
+            facts.end = end
+            return
+        tail = self.buf[self.pos : self.pos + 8]
+        tail += self.file.read(8 - len(tail))
+        if len(tail) < 8:
+            raise Damaged("ends without its checksum: the last bytes were cut off")
+        facts.end = end + 8
+        facts.stated_crc = int.from_bytes(tail, "little")
+        facts.computed_crc = crc64(self.buf[: self.pos], self.crc)
+
+    def intact(self) -> bool:
+        """Whether the checksum at the very end of the file holds, whatever lies before it."""
+        crc, held = self.crc, self.buf
+        while more := self.file.read(_CHUNK):
+            held += more
+            crc = crc64(held[:-8], crc)
+            held = held[-8:]
+        crc = crc64(held[:-8], crc)
+        return len(held) >= 8 and held[-8:] == crc.to_bytes(8, "little") and crc != 0
+
+
+def library_name(code: bytes) -> str:
+    """Name of a function library from the first line of its source (`#!lua name=...`)."""
+    first = code.split(b"\n", 1)[0].decode("utf-8", "replace")
+    return next((w[5:] for w in first.split() if w.startswith("name=")), "(no name)")[:64]
