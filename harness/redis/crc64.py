@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import anycrc
+import anycrc  # type: ignore[import-untyped]
 
 _MODEL: Final = anycrc.Model("CRC64-REDIS")
 

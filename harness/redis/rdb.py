@@ -1,4 +1,4 @@
-"""A streaming walker for RDB files (Redis versions 1 to 12, Valkey 80): the witness independent of any server.
+"""A streaming walker for RDB files (Redis 1 to 12, Valkey 80): the witness independent of any server.
 
 Memory stays flat but for one key at a time. What the walker does not know, it says (`unknown`): a newer
 format is never read as damage, nor as nothing.
@@ -143,10 +143,8 @@ class _Walker:
 
     def header(self) -> None:
         facts, head = self.facts, self.buf[:_HEADER]
-        for vendor, magic, newest in (
-            ("redis", b"REDIS", NEWEST_REDIS),
-            ("valkey", b"VALKEY", NEWEST_VALKEY),
-        ):
+        vendors = (("redis", b"REDIS", NEWEST_REDIS), ("valkey", b"VALKEY", NEWEST_VALKEY))
+        for vendor, magic, newest in vendors:
             digits = head[len(magic) :]
             if head.startswith(magic) and len(head) == _HEADER and digits.isdigit():
                 facts.vendor, facts.version = vendor, int(digits)

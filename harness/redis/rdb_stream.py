@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Final
 
 from .digest import Digester, Group, Value
@@ -29,7 +30,7 @@ def stream(buf: bytes, pos: int, form: int, digester: Digester) -> tuple[Value, 
     if form >= 2:  # first id, highest deleted id, entries ever added: servers recompute or drop these
         for _ in range(5):
             _, pos = length(buf, pos)
-    if any(a[0] >= b[0] for a, b in zip(entries, entries[1:], strict=False)):
+    if any(a[0] >= b[0] for a, b in pairwise(entries)):
         raise Damaged("a stream's entries are out of order")
     count, pos = length(buf, pos)
     groups: list[Group] = []

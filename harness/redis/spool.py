@@ -1,4 +1,4 @@
-"""Key records of one source, on disk and in buckets, so that two sources of any size compare in flat memory."""
+"""Key records of one source, on disk and in buckets: two sources of any size compare in flat memory."""
 
 from __future__ import annotations
 
@@ -105,12 +105,11 @@ def compare(
         names = {record[:_REST] for record in ours ^ theirs} - skip
         found.compared += sum(record[:_REST] not in skip for record in same) if skip else len(same)
         if names:
-            sides = _by_name(left, names), _by_name(right, names)
+            lefts, rights = _by_name(left, names), _by_name(right, names)
             found.compared -= sum(record[:_REST] in names for record in same)
             for name in names:
-                _compare_key(
-                    sides[0].get(name, []), sides[1].get(name, []), expected, observed, past_ms, found
-                )
+                pair = lefts.get(name, []), rights.get(name, [])
+                _compare_key(*pair, expected, observed, past_ms, found)
     return found
 
 

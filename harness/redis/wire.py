@@ -89,11 +89,9 @@ class Wire:
         self._reader = hiredis.Reader()
         self._socket = _connect(address, timeout_s)
         if address.password is not None:
-            login = (
-                (address.user, address.password.reveal()) if address.user else (address.password.reveal(),)
-            )
+            login = [address.password.reveal()]
             try:
-                self.call("AUTH", *login)
+                self.call("AUTH", *([address.user] if address.user else []), *login)
             except Refused:
                 self.close()
                 raise ConfigError("the server refuses the user or the password", where=self.place) from None
@@ -124,7 +122,7 @@ class Wire:
 
     def pipeline(self, commands: Iterable[Sequence[Word]]) -> Iterator[Any]:
         """Send commands at once and yield their replies as they come; errors come as values."""
-        packed = [hiredis.pack_command(tuple(c)) for c in commands]
+        packed = [pack(*c) for c in commands]
         return self.exchange(b"".join(packed), len(packed))
 
     def exchange(self, data: bytes, count: int) -> Iterator[Any]:
@@ -177,6 +175,12 @@ class Wire:
             if time.monotonic() > deadline:
                 raise ServerGone("the server is still loading at the deadline")
             time.sleep(0.02)
+
+
+def pack(*words: Word) -> bytes:
+    """One command as it goes over the wire."""
+    packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type] # its stub wants one word only
+    return packed
 
 
 def _connect(address: Address, timeout_s: float) -> socket.socket:
