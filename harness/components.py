@@ -6,9 +6,10 @@ import importlib
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from .component import Component
+if TYPE_CHECKING:
+    from .component import Component
 
 NAMES: Final = ("postgres", "redis", "files")
 
@@ -16,9 +17,7 @@ NAMES: Final = ("postgres", "redis", "files")
 @cache
 def component(name: str) -> Component:
     """The component called `name`. Imported on first use: a Redis drill needs no PostgreSQL driver."""
-    made = importlib.import_module(f"{__package__}.{name}").COMPONENT
-    if not isinstance(made, Component):
-        raise TypeError(f"harness.{name}.COMPONENT is no Component")
+    made: Component = importlib.import_module(f"{__package__}.{name}").COMPONENT
     return made
 
 

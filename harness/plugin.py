@@ -12,10 +12,11 @@ chooses backups, `control(id)` and `proves(what)` say what a test stands for in 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+
+from .components import NAMES
 
 if TYPE_CHECKING:
     from .manifest import Manifest
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from .run.proof import Proof, VerdictProof
     from .run.pytest_state import State
 
-_RESTORED: Final = ("restored_postgres", "restored_redis", "restored_files")
-_GENERIC: Final = frozenset({"backup", "manifest", "evidence", "verdict", "proof"})
 STATE: Final = pytest.StashKey["State"]()
 
 
@@ -71,16 +70,17 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test per backup, and for `proof` one per backup and check."""
     names = set(metafunc.fixturenames)
-    restored = [name for name in _RESTORED if name in names]
-    if not restored and not names & _GENERIC:
+    restored = [c for c in NAMES if f"provado_{c}" in names]
+    # Somebody else's fixture or argument called `backup` does not bring ours along: then it is not about us.
+    if not restored and "provado_drill" not in names:
         return
     state = _state(metafunc.config)
-    if "proof" in names:
+    if "provado_check" in names:
         state.parametrize_proofs(metafunc)
     elif "verdict" in names:
         state.parametrize_backups(metafunc, ["provado_drill"], missing=True)
     else:
-        state.parametrize_restored(metafunc, [name.removeprefix("restored_") for name in restored])
+        state.parametrize_restored(metafunc, restored)
 
 
 @pytest.hookimpl(trylast=True)
@@ -247,10 +247,3 @@ def place_reports(config: pytest.Config) -> None:
     folder = _state(config).begin()
     config.option.xmlpath = str(folder / "junit.xml")
     config.option.htmlpath = str(folder / "pytest.html")
-
-
-def suites() -> Path:
-    """Folder of the shipped suites: in the wheel `harness/_suites`, in a checkout `suites`."""
-    here = Path(__file__).resolve().parent
-    shipped = here / "_suites"
-    return shipped if shipped.is_dir() else here.parent / "suites"

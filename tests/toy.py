@@ -13,12 +13,13 @@ import time
 import types
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from harness import components
 from harness.check import NotRun, check
 from harness.component import Component, Inspection, Outcome
 from harness.errors import ArtifactError, SandboxError
-from harness.model import Measured, SandboxInfo, Stage, Teardown
+from harness.model import Measured, SandboxInfo, Severity, Stage, Teardown
 
 
 @dataclass
@@ -46,7 +47,7 @@ def content(self, note):
     if "LOST" in note.text:
         yield self.finding("public.words", "2 words are lost", expected=5, observed=3)
     if "MEDIUM" in note.text:
-        yield self.finding("public.words", "a word is faint", severity="medium")
+        yield self.finding("public.words", "a word is faint", severity=Severity.MEDIUM)
 
 
 @check("note.source", proves="data", severity="high", origin="manifest", remedy="capture a manifest")
@@ -72,7 +73,7 @@ def restore(inspection, ctx):
         raise ArtifactError("is damaged at word 3", where="note")
     (ctx.scratch / "note").write_text(inspection.facts)
     if log := os.environ.get("TOY_LOG"):
-        with open(log, "a") as file:
+        with Path(log).open("a") as file:
             file.write(f"restore {inspection.artifact.path.name} {ctx.scratch}\n")
     if "SLEEP" in inspection.facts:
         for _ in range(600):

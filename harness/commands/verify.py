@@ -118,6 +118,7 @@ def _run_pytest(plan: Plan, said: IO[str], *, quiet: bool) -> tuple[int, State |
 
     from .. import plugin
     from ..run.progress import watcher
+    from ..run.suites import suites
 
     kept: dict[str, pytest.Config] = {}
 
@@ -130,7 +131,7 @@ def _run_pytest(plan: Plan, said: IO[str], *, quiet: bool) -> tuple[int, State |
             config.provado_planned = (plan, watch)  # type: ignore[attr-defined]
             plugin.place_reports(config)
 
-    folder = str(plugin.suites())
+    folder = str(suites())
     arguments = [
         folder,
         "-c",

@@ -329,7 +329,7 @@ def _masked(value: Any) -> Any:
     if isinstance(value, str):
         return mask(value)
     if isinstance(value, Mapping):
-        return {str(k): _masked(v) for k, v in value.items()}
+        return {mask(str(k)): _masked(v) for k, v in value.items()}
     if isinstance(value, Iterable) and not isinstance(value, bytes):
         return [_masked(v) for v in value]
     return value if value is None or isinstance(value, bool | int | float) else mask(str(value))

@@ -24,6 +24,7 @@ from .plan import Plan, make_plan
 from .progress import Silence
 from .proof import Proof, VerdictProof, proof_of
 from .session import Session, Watcher
+from .suites import suites
 from .summary import summary_lines
 
 _SANDBOXED: Final = ("provado_postgres", "provado_redis", "provado_files")
@@ -32,8 +33,6 @@ _DRILLS: Final = ("provado_drill", *_SANDBOXED)
 
 def names_suites(config: pytest.Config) -> bool:
     """True when the command line is about drills: an option of ours, or a path among the shipped suites."""
-    from ..plugin import suites
-
     given = vars(config.option)
     if any(v for k, v in given.items() if k.startswith("provado_")):
         return True
