@@ -81,6 +81,7 @@ class DumpFacts:
     sequences: dict[tuple[str, str], tuple[int, bool]] = field(default_factory=dict)
     large_objects: dict[tuple[str, int], str] = field(default_factory=dict)  # (database, oid) -> xxh3-128
     indexes: dict[tuple[str, str], list[Planned]] = field(default_factory=dict)  # by (database, table)
+    encoding: str | None = None  # the last client_encoding that the text sets
     late_writes: bool = False  # something besides COPY and INSERT may change rows
     problem: ArtifactError | None = None
 
@@ -203,6 +204,7 @@ def _statement(facts: DumpFacts, item: Statement, state: _State) -> None:
     if start.startswith(b"SELECT"):
         _called(facts, sql, state)
     elif start.startswith(b"SET "):
+        facts.encoding = patterns.client_encoding(sql) or facts.encoding
         keeps = patterns.keeps_order(sql)
         state.ordered = state.ordered if keeps is None else keeps
     elif start.startswith((b"CREATE", b"ALTER TABLE")):

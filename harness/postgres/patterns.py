@@ -27,7 +27,8 @@ _SETVAL: Final = re.compile(
     rb"SELECT (?:pg_catalog\.)?setval\('((?:[^']|'')+)', (-?\d+)(?:, (true|false))?", re.I
 )
 _SETTING: Final = re.compile(
-    rb"SET (?:(default_tablespace|client_encoding) = '?([^';]*)'?|(ROLE|SESSION AUTHORIZATION) (\S+))", re.I
+    rb"SET (?:(?:default_tablespace|(client_encoding)) = '?([^';]*)'?|(ROLE|SESSION AUTHORIZATION) (\S+))",
+    re.I,
 )
 _CONNECT: Final = re.compile(
     r'\\c(?:onnect)?\s+(?:-reuse-previous=\w+\s+)?("(?:[^"]|"")+"|\'(?:[^\']|\'\')+\'|\S+)'
@@ -36,8 +37,9 @@ _DBNAME: Final = re.compile(r"dbname=(?:'((?:[^'\\]|\\.)*)'|(\S+))")
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) ?(\S*)")
 _OFFSET: Final = re.compile(r"([+-]\d\d):?(\d\d)?")
 # Abbreviations whose offset is the same wherever they are used; others (CST, IST ...) are ambiguous.
-_ZONES: Final = {"UTC": 0, "GMT": 0, "Z": 0, "BRT": -3, "BRST": -2, "EST": -5, "EDT": -4, "PST": -8, "PDT": -7,
-                 "MDT": -6, "WET": 0, "WEST": 1, "CET": 1, "CEST": 2, "EET": 2, "EEST": 3}  # fmt: skip
+_ZONES: Final = {"UTC": 0, "GMT": 0, "Z": 0, "BRT": -3, "BRST": -2, "EST": -5, "EDT": -4, "PST": -8,
+                 "PDT": -7, "MDT": -6, "WET": 0, "WEST": 1, "CET": 1, "CEST": 2, "EET": 2,
+                 "EEST": 3}  # fmt: skip
 
 
 def unquoted(name: bytes) -> str:
@@ -87,8 +89,14 @@ def keeps_order(sql: bytes) -> bool | None:
     found = _SETTING.match(sql)
     if not found:
         return None
-    value = (found[2] if found[1] else found[4]).decode("utf-8", "replace").strip("'\"").upper()
+    value = (found[4] if found[2] is None else found[2]).decode("utf-8", "replace").strip("'\"").upper()
     return value not in ("", "UTF8", "UTF-8", "NONE", "DEFAULT")
+
+
+def client_encoding(sql: bytes) -> str | None:
+    """Encoding that a SET client_encoding names, in capitals."""
+    found = _SETTING.match(sql)
+    return found[2].decode("ascii", "replace").strip("'\"").upper() if found and found[1] else None
 
 
 def connect_target(text: str) -> str | None:

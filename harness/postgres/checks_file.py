@@ -1,0 +1,170 @@
+"""Checks of the file itself: they need no server, so they judge even what cannot be restored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from ..check import Check, NotRun, check
+from ..model import Finding, Proves, Severity
+from .facts import DumpFacts, table_entries
+from .restore import RestoredPostgres
+
+_SHOWN: Final = 20
+_TAKE_NEW: Final = "use the newest older backup that passes, and take a new one"
+
+
+@check("pg.file-kind", proves=Proves.FILE, severity=Severity.CRITICAL, remedy=_TAKE_NEW, needs_server=False)
+def file_kind(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
+    """The file is a PostgreSQL backup of a kind that can be restored."""
+    artifact = subject.artifact
+    if artifact.format == "encrypted":
+        raise NotRun("the backup is encrypted; give the decrypted file to judge it", blocking=True)
+    if artifact.format == "unknown":
+        what = (
+            "is empty" if artifact.bytes == 0 or not subject.facts_of_file.statements else "is something else"
+        )
+        yield self.finding(
+            artifact.path.name,
+            f"this is no PostgreSQL backup: the file {what}",
+            expected="SQL text or a pg_dump archive",
+            observed=f"{artifact.bytes:,} bytes",
+        )
+    if artifact.format in ("custom", "directory", "tar") and ".sql" in artifact.path.suffixes:
+        yield self.finding(
+            artifact.path.name,
+            f"the name says SQL text, but this is a {artifact.format} archive: psql cannot read it",
+            severity=Severity.MEDIUM,
+            remedy="restore it with pg_restore (or `provado restore`), and give such files the ending .dump",
+        )
+
+
+@check("pg.file-whole", proves=Proves.FILE, severity=Severity.CRITICAL, remedy=_TAKE_NEW, needs_server=False)
+def file_whole(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
+    """Every byte can be read to the end: compression checksums, archive structure, every data block."""
+    _readable(subject)
+    problem = subject.facts_of_file.problem or subject.problem
+    if problem:
+        yield self.finding(problem.where or subject.artifact.path.name, problem.what, remedy=problem.remedy)
+
+
+@check(
+    "pg.dump-complete", proves=Proves.FILE, severity=Severity.CRITICAL, remedy=_TAKE_NEW, needs_server=False
+)
+def dump_complete(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
+    """The dump goes to its end: pg_dump's closing line is there and nothing is cut.
+
+    pg_dump writes `-- PostgreSQL database dump complete` last (source: pg_backup_archiver.c); a file without
+    it was cut, however well it is compressed. Hand-edited text without pg_dump's header leaves a doubt.
+    """
+    facts = _readable(subject)
+    if facts.problem:
+        return  # said by pg.file-whole
+    name = subject.artifact.path.name
+    if facts.truncated:
+        yield self.finding(name, f"the SQL text is cut {facts.truncated}; what follows is lost")
+        return
+    dumps, closed = (len(facts.headers.get(k, ())) for k in ("dump", "complete"))
+    cluster, cluster_closed = (len(facts.headers.get(k, ())) for k in ("cluster", "cluster-complete"))
+    written_by_pg_dump = facts.dump_version or facts.server_version
+    if written_by_pg_dump and (closed < dumps or cluster_closed < cluster):
+        yield self.finding(
+            name,
+            "pg_dump's closing line is missing: the dump was cut between two statements",
+            expected="-- PostgreSQL database dump complete",
+            observed="no such line",
+        )
+    elif not closed and not cluster_closed and facts.statements:
+        yield self.finding(
+            name,
+            "nothing in the text tells whether it is whole: it has no closing line of pg_dump",
+            severity=Severity.MEDIUM,
+            remedy="keep pg_dump's comments, or give a manifest",
+        )
+
+
+@check(
+    "pg.one-dump", proves=Proves.IDENTITY, severity=Severity.CRITICAL, remedy=_TAKE_NEW, needs_server=False
+)
+def one_dump(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
+    """The file holds one dump: with a second one appended, the later replaces the earlier while restoring."""
+    facts = _readable(subject)
+    dumps = len(facts.headers.get("dump", ()))
+    if dumps > 1 and not facts.headers.get("cluster"):
+        yield self.finding(
+            subject.artifact.path.name,
+            f"{dumps} dumps stand one after the other in this file; each one overwrites the one before",
+            expected=1,
+            observed=dumps,
+            remedy="write each dump to a file of its own (> instead of >>)",
+        )
+
+
+@check(
+    "pg.hostile",
+    proves=Proves.SECURITY,
+    severity=Severity.CRITICAL,
+    remedy="do not restore this file with psql; find out who changed it, and use an older backup",
+    needs_server=False,
+)
+def hostile(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
+    """Nothing in the dump acts outside the database: no shell or file commands, programs, other servers.
+
+    psql runs meta-commands found in a dump (CVE-2025-8714, CVE-2025-8715); Provado never does.
+    """
+    facts = _readable(subject)
+    dangers = sorted(facts.dangers, key=lambda d: -d[1].severity.rank)
+    for line, danger in dangers[:_SHOWN]:
+        note = "; it was not executed" if danger.refuse else ""
+        yield self.finding(f"line {line}", f"{danger.message}{note}", severity=danger.severity)
+    if len(dangers) > _SHOWN:
+        yield self.finding(
+            "file", f"{len(dangers) - _SHOWN} more such places", severity=dangers[_SHOWN][1].severity
+        )
+    for _, entry in facts.entries:
+        if "\\" in entry.name and entry.type == "TABLE" and any(c in entry.name for c in "\n\r"):
+            yield self.finding(entry.name.splitlines()[0], "an object's name holds a line break")
+
+
+@check("pg.has-content", proves=Proves.DATA, severity=Severity.CRITICAL, remedy=_TAKE_NEW, needs_server=False)
+def has_content(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
+    """The dump holds tables and their rows, not just a schema or nothing at all."""
+    facts = _readable(subject)
+    if facts.problem or facts.truncated:
+        return  # cut before its end: said elsewhere
+    name = subject.artifact.path.name
+    tables = max(facts.create_tables, sum(1 for _ in table_entries(facts, "TABLE")))
+    if not tables and not facts.tables and not facts.inserts:
+        yield self.finding(
+            name,
+            "the dump holds no table at all",
+            expected="tables",
+            observed=0,
+            remedy="was it taken of the right database? Take a new one",
+        )
+        return
+    if tables and not facts.tables and not facts.inserts and not any(e.data for _, e in facts.entries):
+        yield self.finding(
+            name,
+            f"the dump holds {tables} tables and no rows: it is a dump of the schema only",
+            expected="rows",
+            observed=0,
+            remedy="dump without --schema-only or --section",
+        )
+    elif facts.rows == 0:
+        yield self.finding(
+            name,
+            "every table in the dump is empty",
+            severity=Severity.MEDIUM,
+            remedy="say in provado.yaml how many rows there must be, or give a manifest",
+        )
+
+
+def _readable(subject: RestoredPostgres) -> DumpFacts:
+    facts = subject.facts_of_file
+    if subject.artifact.format in ("unknown", "encrypted"):
+        raise NotRun(f"the file is {subject.artifact.format}: there is nothing to look at")
+    return facts
+
+
+CHECKS: Final = (file_kind, file_whole, dump_complete, one_dump, hostile, has_content)

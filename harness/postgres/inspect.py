@@ -1,0 +1,59 @@
+"""Read a PostgreSQL backup without a server: the facts that everything else is compared with."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Final
+
+from .. import process
+from ..component import DrillContext, Inspection
+from ..errors import ArtifactError
+from ..model import Artifact
+from ..sandbox import find_tool
+from .facts import DumpFacts, read_facts
+from .source import ARCHIVES, sha256_of, sql_text
+
+_CREATED: Final = re.compile(r"^; Archive created at (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", re.M)
+READABLE: Final = {"plain", "pg_dumpall", *ARCHIVES}
+
+
+def inspect(artifact: Artifact, ctx: DrillContext) -> Inspection:
+    """One pass over the whole backup. Damage is kept in the facts, not raised.
+
+    Raises ToolError when an archive needs a pg_restore that is not here.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="provado-sha256") as aside:
+        digest = aside.submit(sha256_of, artifact.path)
+        facts = DumpFacts()
+        if artifact.format in READABLE:
+            try:
+                with sql_text(artifact, ctx, "inspect") as text:
+                    facts = read_facts(text)
+            except ArtifactError as problem:
+                facts.problem = problem
+        sha256 = digest.result()
+    whole = facts.problem is None and facts.truncated is None
+    taken_at, basis = facts.taken_at, "dump-header"
+    if taken_at is None and artifact.format in ARCHIVES and artifact.taken_at_basis == "mtime" and whole:
+        taken_at = _archive_time(artifact, ctx)
+    return Inspection(
+        artifact=artifact,
+        sha256=sha256,
+        restorable=whole and facts.statements > 0,
+        facts=facts,
+        source_version=facts.server_version,
+        taken_at=taken_at,
+        taken_at_basis=basis if taken_at else None,
+    )
+
+
+def _archive_time(artifact: Artifact, ctx: DrillContext) -> datetime | None:
+    """When an archive was made; pg_dump stores the wall clock of its machine without a zone: taken as UTC."""
+    tool = find_tool("pg_restore", ctx.settings.sandbox)
+    if tool is None or artifact.packing:
+        return None
+    listed = process.run([tool, "-l", artifact.path], timeout_s=60, env={"TZ": "UTC"})
+    found = _CREATED.search(listed.stdout[:4096].decode("utf-8", "replace"))
+    return datetime.fromisoformat(found[1]).replace(tzinfo=UTC) if found else None

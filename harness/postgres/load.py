@@ -1,0 +1,364 @@
+"""Bring SQL text into a sandbox over the protocol: one statement at a time, never through psql.
+
+Every statement goes out alone in the extended protocol, which refuses more than one per message, so what
+was looked at is what runs. Errors do not stop the load: each is recorded, so one lost object does not hide
+the rest. Indexes and keys of a large table are built by other connections as soon as its rows are in.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import psycopg
+from psycopg import errors, sql
+from psycopg.pq import TransactionStatus
+
+from . import patterns
+from .dump import Copy, Meta, Statement, read_dump
+from .facts import DumpFacts, Planned, TableData
+from .failures import Failure, failure, label
+from .hostile import classify, classify_insert
+from .pool import Connection, Pool
+from .proof import resolve
+
+MAX_FAILURES: Final = 200
+EARLY_BYTES: Final = 1 << 20  # smaller tables are not worth the hand-over to another connection
+_BATCH: Final = 500
+
+_ROLE: Final = re.compile(r'role "(.+)" does not exist')
+_TABLESPACE: Final = re.compile(r'tablespace "(.+)" does not exist')
+_LOCALE: Final = re.compile(
+    rb" (LOCALE|LC_COLLATE|LC_CTYPE|ICU_LOCALE|BUILTIN_LOCALE|COLLATION_VERSION|ICU_RULES) = '(?:[^']|'')*'",
+    re.I,
+)
+_PROVIDER: Final = re.compile(rb" LOCALE_PROVIDER = \w+", re.I)
+_QUALIFIED: Final = re.compile(rb'COPY ((?:"(?:[^"]|"")+"|[^\s."(]+)\.(?:"(?:[^"]|"")+"|[^\s."(]+))', re.I)
+_WAITS_FOR_NOTHING: Final = (b"SET ", b"SELECT pg_catalog.setval", b"SELECT pg_catalog.lo")
+
+
+@dataclass
+class Loaded:
+    """What the load did. `copied` and `inserted` count rows as the server reported them.
+
+    `places` tells schema and name of tables that rows went to, by (database, name as written).
+    """
+
+    failures: list[Failure] = field(default_factory=list)
+    failure_count: int = 0
+    statements: int = 0
+    copied: dict[int, int] = field(default_factory=dict)  # index into DumpFacts.tables -> rows
+    inserted: dict[tuple[str, str], int] = field(default_factory=dict)  # (database, table as written) -> rows
+    places: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    placeholder_roles: list[str] = field(default_factory=list)
+    placeholder_tablespaces: list[str] = field(default_factory=list)
+    mapped_locales: list[str] = field(default_factory=list)
+    databases: list[str] = field(default_factory=list)
+
+    def of_kind(self, *kinds: str) -> list[Failure]:
+        """The recorded failures of these kinds."""
+        return [f for f in self.failures if f.kind in kinds]
+
+
+@dataclass
+class Loader:
+    """One load into one sandbox: the open connection, and what was done so far.
+
+    `connect(database)` opens a superuser connection in autocommit; `home` is the database that a dump
+    without `\\connect` goes to. `facts` is what the first pass over the same text found. `on_rows(block)`
+    is called once a large table's keys stand, as one piece of the pool's work. Close with `close()`.
+    """
+
+    connect: Callable[[str], Connection]
+    home: str
+    facts: DumpFacts = field(default_factory=DumpFacts)
+    pool: Pool | None = None
+    on_rows: Callable[[int], None] | None = None
+    loaded: Loaded = field(default_factory=Loaded)
+    database: str = ""
+
+    def __post_init__(self) -> None:
+        self._conn: Connection | None = None
+        self._batch: list[Statement] = []
+        self._copies = 0
+        self._built: set[int] = set()  # ordinals of statements that ran early
+        self._lock = threading.Lock()
+        times = Counter((t.database, t.name) for t in self.facts.tables)
+        self._once = {i for i, t in enumerate(self.facts.tables) if times[t.database, t.name] == 1}
+        self._written: set[tuple[str, str]] = set()
+
+    def run(self, blocks: Iterable[bytes]) -> None:
+        """Send everything in the SQL text. Raises ArtifactError where the text cannot be read on."""
+        for item in read_dump(blocks):
+            match item:
+                case Statement():
+                    self._statement(item, self.loaded.statements)
+                    self.loaded.statements += 1
+                case Copy():
+                    self._flush()
+                    self._copy(item)
+                    self.loaded.statements += 1
+                case Meta():
+                    self._flush()
+                    if target := patterns.connect_target(item.text):
+                        self.settle()
+                        self._switch(target, item.line)
+        self._flush()
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait for what other connections are still building."""
+        if self.pool:
+            self.pool.wait()
+
+    def close(self) -> None:
+        """Close the connection; what the last statement left open is rolled back."""
+        if self._conn is not None:
+            self._conn.close()
+
+    @property
+    def conn(self) -> Connection:
+        """The open connection; the first use opens the home database."""
+        if self._conn is None or self._conn.broken:
+            self._open(self.database or self.home)
+        assert self._conn is not None  # noqa: S101 - for the type checker
+        return self._conn
+
+    def _open(self, database: str) -> None:
+        self.close()
+        self._conn = self.connect(database)
+        self.database = database
+        if database not in self.loaded.databases:
+            self.loaded.databases.append(database)
+
+    def _switch(self, database: str, line: int) -> None:
+        try:
+            self._open(database)
+        except psycopg.OperationalError:
+            why = "the dump connects to a database that it did not create"
+            self._record(Failure(line, f"database {database}", why, "3D000", "error"))
+            self._admin(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(database)))
+            self._open(database)
+
+    def _statement(self, item: Statement, ordinal: int) -> None:
+        if item.sql[:12].upper() == b"INSERT INTO " and not classify_insert(item.sql):
+            self._batch.append(item)
+            if len(self._batch) >= _BATCH:
+                self._flush()
+            return
+        self._flush()
+        danger = classify(item.sql) or classify_insert(item.sql)
+        if danger and danger.refuse:
+            self._refuse(item, danger.message)
+            return
+        with self._lock:
+            if ordinal in self._built:
+                return
+        if not item.sql.startswith(_WAITS_FOR_NOTHING) and patterns.built_on(item.sql) is None:
+            self.settle()
+        if patterns.created_database(item.sql):
+            self._create_database(item)
+        else:
+            self._execute(item)
+
+    def _execute(self, item: Statement) -> None:
+        for _ in range(20):  # each round may add one placeholder that the statement was missing
+            try:
+                rows = self._send(item.sql)
+            except psycopg.Error as error:
+                self._alive(error)
+                if self._placeholder(error):
+                    continue
+                self._record(failure(item.line, item.entry, item.sql, error))
+                return
+            self._inserted(item, rows)
+            return
+
+    def _send(self, statement: bytes) -> int:
+        with self.conn.cursor() as cursor:
+            cursor.execute(statement, binary=True)  # binary results make psycopg use the extended protocol
+            return cursor.rowcount
+
+    def _flush(self) -> None:
+        """Send the INSERTs held back as one pipeline in one transaction; one by one if any of them fails."""
+        batch, self._batch = self._batch, []
+        if len(batch) > 1 and self.conn.info.transaction_status == TransactionStatus.IDLE:
+            self.settle()
+            try:
+                with self.conn.transaction(), self.conn.pipeline():
+                    cursors = [self.conn.execute(item.sql) for item in batch]
+                for item, cursor in zip(batch, cursors, strict=True):
+                    self._inserted(item, cursor.rowcount)
+                return
+            except psycopg.Error as error:
+                self._alive(error)
+        for item in batch:
+            self._execute(item)
+
+    def _inserted(self, item: Statement, rows: int) -> None:
+        if item.sql[:12].upper() == b"INSERT INTO " and (target := patterns.insert_target(item.sql)):
+            key = (self.database, target)
+            if key not in self.loaded.inserted:
+                self._place(key, target)
+            self.loaded.inserted[key] = self.loaded.inserted.get(key, 0) + rows
+            self._written.add(key)
+
+    def _place(self, key: tuple[str, str], written: str) -> None:
+        """Remember which table a name means here: without a schema only this session's search_path tells."""
+        if place := resolve(self.conn, written):
+            self.loaded.places[key] = place
+
+    def _copy(self, item: Copy) -> None:
+        index, self._copies = self._copies, self._copies + 1
+        danger = classify(item.sql)
+        if danger and danger.refuse:
+            self._refuse(Statement(item.sql, item.line, item.entry), danger.message)
+            return
+        block = self.facts.tables[index] if index < len(self.facts.tables) else None
+        large = block is not None and block.bytes >= EARLY_BYTES and index in self._once and block.text
+        for _ in range(3):
+            try:
+                self.loaded.copied[index] = self._send_rows(item, large)
+            except psycopg.Error as error:
+                self._alive(error)
+                if self._placeholder(error) and not item.data.bytes:
+                    continue
+                self._record(failure(item.line, item.entry, item.sql, error))
+                return
+            break
+        if item.schema is None:
+            self._place((block.database if block else "", item.table), sql.Identifier(item.table).as_string())
+        if large and block is not None and self.pool:
+            self._build_early(item, block, index)
+
+    def _send_rows(self, item: Copy, large: bool) -> int:
+        """Rows the server took. A large table is emptied first in the same transaction: no WAL, no later
+        visibility checks (PostgreSQL: wal_level minimal, COPY ... FREEZE)."""
+        frozen = large and self._truncate(item)
+        statement = item.sql + b" WITH (FREEZE true)" if frozen else item.sql
+        try:
+            with self.conn.cursor() as cursor:
+                with cursor.copy(statement) as copy:
+                    for block in item.data:
+                        copy.write(block)
+                rows = cursor.rowcount
+            if frozen:
+                self.conn.execute("COMMIT")
+            return rows
+        finally:
+            if (
+                frozen
+                and not self.conn.closed
+                and self.conn.info.transaction_status != TransactionStatus.IDLE
+            ):
+                self.conn.execute("ROLLBACK")
+
+    def _truncate(self, item: Copy) -> bool:
+        named = _QUALIFIED.match(item.sql)
+        if named is None or self.conn.info.transaction_status != TransactionStatus.IDLE:
+            return False
+        if any(database == self.database for database, _ in self._written):
+            return False  # the file mixes INSERT and COPY: a table may hold rows already
+        try:
+            self.conn.execute("BEGIN")
+            self._send(b"TRUNCATE ONLY " + named[1])
+        except psycopg.Error:  # a partitioned or foreign table, a view: the plain way
+            self.conn.execute("ROLLBACK")
+            return False
+        return True
+
+    def _build_early(self, item: Copy, block: TableData, index: int) -> None:
+        pool, named = self.pool, _QUALIFIED.match(item.sql)
+        database = self.database
+        planned = (
+            self.facts.indexes.get((block.database, named[1].decode("utf-8", "replace")), []) if named else []
+        )
+        keys = [p for p in planned if not p.statement.sql[:7].upper().startswith(b"CREATE ")]
+        others = [p for p in planned if p not in keys]
+        if pool is None:
+            return
+
+        def build(item: Planned) -> None:
+            with pool.connection(database) as conn:
+                try:
+                    conn.execute(item.statement.sql, binary=True)
+                except psycopg.Error:
+                    return  # tried again in its place, where the outcome counts
+            with self._lock:
+                self._built.add(item.ordinal)
+
+        def begin() -> None:
+            for key in keys:
+                build(key)
+            for other in others:
+                pool.submit(lambda o=other: build(o))  # type: ignore[misc]
+            if self.on_rows:
+                self.on_rows(index)
+
+        pool.submit(begin)
+
+    def _create_database(self, item: Statement) -> None:
+        """As written; where the sandbox lacks the locale, with the sandbox's own and a note of it."""
+        try:
+            self._send(item.sql)
+            return
+        except psycopg.Error as error:
+            self._alive(error)
+            if self._placeholder(error):
+                self._create_database(item)
+                return
+            first = error
+        if isinstance(
+            first, errors.DuplicateDatabase
+        ):  # the dump of `postgres` itself, or one database twice
+            self._record(replace(failure(item.line, item.entry, item.sql, first), kind="harmless"))
+            return
+        try:
+            self._send(_LOCALE.sub(b"", _PROVIDER.sub(b"", item.sql)))
+            self.loaded.mapped_locales.append(label(item.entry, item.sql))
+        except psycopg.Error:
+            self._record(failure(item.line, item.entry, item.sql, first))
+
+    def _placeholder(self, error: psycopg.Error) -> bool:
+        """Create the missing role or tablespace that `error` is about; False if it is about another thing."""
+        message = error.diag.message_primary or ""
+        if not isinstance(error, errors.UndefinedObject):
+            return False
+        if found := _ROLE.search(message):
+            made, statement = self.loaded.placeholder_roles, sql.SQL("CREATE ROLE {} NOLOGIN")
+        elif found := _TABLESPACE.search(message):
+            made, statement = self.loaded.placeholder_tablespaces, sql.SQL("CREATE TABLESPACE {} LOCATION ''")
+        else:
+            return False
+        if found[1] in made:
+            return False
+        made.append(found[1])
+        return self._admin(statement.format(sql.Identifier(found[1])))
+
+    def _admin(self, statement: sql.Composed) -> bool:
+        with self.connect(self.home) as conn:
+            try:
+                conn.execute("SET allow_in_place_tablespaces = on")
+                conn.execute(statement)
+            except psycopg.Error:
+                return False
+        return True
+
+    def _alive(self, error: psycopg.Error) -> None:
+        """Let the end of the server through: it says nothing about the statement."""
+        if self._conn is not None and self._conn.broken:
+            raise error
+
+    def _refuse(self, item: Statement, message: str) -> None:
+        entry_type = item.entry.type if item.entry else ""
+        self._record(Failure(item.line, label(item.entry, item.sql), message, "", "refused", entry_type))
+
+    def _record(self, what: Failure) -> None:
+        with self._lock:
+            self.loaded.failure_count += what.kind != "harmless"
+            if len(self.loaded.failures) < MAX_FAILURES or what.kind in ("refused", "lacking"):
+                self.loaded.failures.append(what)

@@ -1,0 +1,70 @@
+"""Connections kept open per database, and work that runs over them while the load goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+import psycopg
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+class Pool:
+    """Up to `workers` threads, each borrowing a connection to the database its work is about.
+
+    `connect(database)` opens a connection in autocommit. Close with `close()`, which lets running work end.
+    """
+
+    def __init__(self, connect: Callable[[str], Connection], workers: int) -> None:
+        self._connect = connect
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="provado-load")
+        self._idle: dict[str, list[Connection]] = {}
+        self._lock = threading.Lock()
+        self._pending: set[Future[None]] = set()
+
+    @contextlib.contextmanager
+    def connection(self, database: str) -> Iterator[Connection]:
+        """An idle connection, returned afterwards unless it broke."""
+        with self._lock:
+            idle = self._idle.setdefault(database, [])
+            conn = idle.pop() if idle else None
+        if conn is None:
+            conn = self._connect(database)
+        try:
+            yield conn
+        finally:
+            if conn.closed or conn.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+                conn.close()
+            else:
+                with self._lock:
+                    self._idle[database].append(conn)
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Run `work` as soon as a thread is free; what it raises comes out of `wait()`."""
+        future = self._threads.submit(work)
+        with self._lock:
+            self._pending.add(future)
+
+    def wait(self) -> None:
+        """Wait for all work, also such as was submitted by other work meanwhile."""
+        while True:
+            with self._lock:
+                pending, self._pending = self._pending, set()
+            if not pending:
+                return
+            wait(pending)
+            for future in pending:
+                future.result()
+
+    def close(self) -> None:
+        """Drop work not begun, wait for the rest, close the connections."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        with self._lock:
+            for idle in self._idle.values():
+                for conn in idle:
+                    conn.close()
+            self._idle.clear()

@@ -1,0 +1,169 @@
+"""Are the rows in the server the rows in the file? Digests of COPY text, read back from the restored tables.
+
+The server writes `COPY t (columns) TO` a named pipe in the sandbox's shared folder, which costs one scan
+and no message per row; without a shared folder (some containers) the rows come over the connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psycopg
+import xxhash
+from psycopg import sql
+
+from ..errors import SandboxError
+from ..sandbox import Server
+from .pool import Connection
+
+_BLOCK: Final = 1 << 20
+_POLL_S: Final = 0.1
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a table holds: number of rows and the xxh3-128 digest of its COPY text in stored order."""
+
+    rows: int
+    digest: str
+
+
+def table_rows(
+    conn: Connection, server: Server, schema: str | None, table: str, columns: tuple[str, ...]
+) -> Rows:
+    """Count and digest what the server holds for a table. Raises psycopg.Error as the server does."""
+    digest, rows = xxhash.xxh3_128(), 0
+    for block in read_rows(conn, server, schema, table, columns):
+        digest.update(block)
+        rows += block.count(b"\n")
+    return Rows(rows, digest.hexdigest())
+
+
+def read_rows(
+    conn: Connection, server: Server, schema: str | None, table: str, columns: tuple[str, ...]
+) -> Iterator[bytes]:
+    """The COPY text of a table (or of a partitioned table with all its partitions) in large blocks."""
+    kind = conn.execute(
+        "SELECT relkind IN ('p', 'v', 'm') FROM pg_catalog.pg_class WHERE oid = %s::regclass",
+        (sql.Identifier(*[p for p in (schema, table) if p]).as_string(conn),),
+    ).fetchone()
+    source: sql.Composable = sql.Identifier(*[p for p in (schema, table) if p])
+    named = sql.SQL(", ").join(map(sql.Identifier, columns))
+    if kind and kind[0]:
+        source = sql.SQL("(SELECT {} FROM {})").format(named if columns else sql.SQL("*"), source)
+    elif columns:
+        source = sql.SQL("{} ({})").format(source, named)
+    if server.shared is None or server.shared_inside is None:
+        with conn.cursor() as cursor, cursor.copy(sql.SQL("COPY {} TO STDOUT").format(source)) as copy:
+            for block in copy:
+                yield bytes(block)
+        return
+    yield from _through_pipe(conn, server.shared, server.shared_inside, source)
+
+
+def _through_pipe(conn: Connection, shared: Path, inside: str, source: sql.Composable) -> Iterator[bytes]:
+    name = f"rows-{os.urandom(8).hex()}"
+    path = shared / name
+    os.mkfifo(path)
+    path.chmod(0o666)  # the folder itself admits only the server and us
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    trouble: list[BaseException] = []
+    done = threading.Event()
+
+    def write() -> None:
+        try:
+            conn.execute(sql.SQL("COPY {} TO {}").format(source, f"{inside}/{name}"))
+        except BaseException as error:
+            trouble.append(error)
+        finally:
+            done.set()
+
+    writer = threading.Thread(target=write, name="provado-rows")
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, _BLOCK)
+        writer.start()
+        waiting = select.poll()
+        waiting.register(reader, select.POLLIN)
+        while True:
+            last = done.is_set()
+            if waiting.poll(0 if last else _POLL_S * 1000):
+                block = os.read(reader, _BLOCK)
+                if block:
+                    yield block
+                    continue
+            if last:
+                break
+            done.wait(_POLL_S / 100)
+    finally:
+        os.close(reader)  # a server that still writes gets EPIPE, so the thread ends
+        if writer.ident is not None:
+            writer.join()
+        path.unlink(missing_ok=True)
+    if trouble:
+        raise trouble[0]
+
+
+_LIKE_PG_DUMP: Final = {  # what pg_dump sets in its own session (pg_dump.c: setup_connection)
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "3",
+    "synchronize_seqscans": "off",
+    "row_security": "off",
+    "quote_all_identifiers": "off",
+    "client_encoding": "UTF8",
+}
+_OURS: Final = {"lc_messages": "C", "check_function_bodies": "off", "client_min_messages": "warning"}
+_PINNED: Final = {  # so that text does not depend on settings that the restored database brings
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "lc_monetary": "C",
+    "xmloption": "content",
+    "extra_float_digits": "1",
+    "default_transaction_read_only": "on",
+    "search_path": "",
+}
+
+
+def connect(server: Server, database: str, *, pinned: bool = False) -> Connection:
+    """A superuser connection in autocommit.
+
+    Its text output is that of the pg_dump that made the file: the settings pg_dump makes itself, else the
+    restored database's own. `pinned` connections are for checks: read-only, and alike for all databases.
+
+    Raises SandboxError when the server is gone, psycopg.OperationalError when the database is not there.
+    """
+    if not server.alive():
+        raise SandboxError("the sandbox server ended by itself", remedy="see the limits in `sandbox:`")
+    settings = {**_LIKE_PG_DUMP, **_OURS, **(_PINNED if pinned else {})}
+    conn = psycopg.connect(
+        host=server.host,
+        port=server.port,
+        user=server.user,
+        password=server.password.reveal(),
+        dbname=database,
+        autocommit=True,
+        connect_timeout=30,
+        application_name="provado",
+        options=" ".join(f"-c {name}={value}" for name, value in settings.items()),
+    )
+    conn.prepare_threshold = None  # every statement is different; the server need keep none
+    return conn
+
+
+def resolve(conn: Connection, written: str) -> tuple[str, str] | None:
+    """Schema and name of the relation that an SQL name means in this session; None when there is none."""
+    row = conn.execute(
+        "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n"
+        " ON n.oid = c.relnamespace WHERE c.oid = pg_catalog.to_regclass(%s)",
+        (written,),
+    ).fetchone()
+    return (row[0], row[1]) if row else None

@@ -1,0 +1,331 @@
+"""Restore a logical backup into a sandbox, and what the checks get to look at afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+from ..component import DrillContext, Inspection, Outcome
+from ..errors import ArtifactError, SandboxError
+from ..manifest import Manifest, read_manifest
+from ..model import Artifact, Measured, SandboxInfo, Stage, Teardown
+from ..sandbox import PostgresRequest, Server, postgres_sandbox
+from ..settings import Settings
+from . import source
+from .facts import DumpFacts
+from .load import Loaded, Loader
+from .pool import Connection, Pool
+from .proof import Rows, connect, table_rows
+
+HOME: Final = "provado"
+_BUILT_IN: Final = {"postgres", "template0", "template1"}
+
+
+@dataclass
+class RestoredPostgres:
+    """A backup in a sandbox. `server` is None when nothing was restored; then only `inspection` speaks.
+
+    `database` is the one that is judged (a cluster dump has several: `databases`); `problem` says why the
+    text could not be read to its end; `rows[i]` is what the server holds for block i of `facts.tables`.
+    """
+
+    inspection: Inspection
+    ctx: DrillContext
+    server: Server | None = None
+    database: str = HOME
+    databases: tuple[str, ...] = ()
+    loaded: Loaded = field(default_factory=Loaded)
+    global_roles: Loaded | None = None
+    problem: ArtifactError | None = None
+    rows: dict[int, Rows] = field(default_factory=dict)
+    unread: dict[int, str] = field(default_factory=dict)  # block -> why its rows could not be read back
+    stages: list[Stage] = field(default_factory=list)
+    teardown: Teardown | None = None
+
+    @property
+    def restored(self) -> bool:
+        """True while a server with the backup's content can be asked."""
+        return self.server is not None and self.problem is None
+
+    @property
+    def artifact(self) -> Artifact:
+        """The backup as found."""
+        return self.inspection.artifact
+
+    @property
+    def settings(self) -> Settings:
+        """The drill's settings."""
+        return self.ctx.settings
+
+    @property
+    def facts_of_file(self) -> DumpFacts:
+        """What the file says of itself."""
+        facts: DumpFacts = self.inspection.facts
+        return facts
+
+    @property
+    def last_good(self) -> Mapping[str, Any] | None:
+        """Evidence of the newest passing drill of the series."""
+        return self.ctx.last_good
+
+    @property
+    def deadline(self) -> float:
+        """When the drill must be over, in monotonic seconds."""
+        return self.ctx.deadline
+
+    @property
+    def sandbox_major(self) -> int:
+        """Major version of the server restored into."""
+        return int(self.server.info.version.split(".")[0]) if self.server else 0
+
+    @cached_property
+    def manifest(self) -> Manifest | None:
+        """The manifest given for this backup or lying beside it. Raises ConfigError when it is none."""
+        path = self.artifact.manifest
+        return read_manifest(path, "postgres") if path else None
+
+    @contextlib.contextmanager
+    def connect(self, database: str | None = None) -> Iterator[Connection]:
+        """A read-only superuser connection to the judged database, or another one of the sandbox."""
+        if self.server is None:
+            raise SandboxError("nothing was restored")
+        conn = connect(self.server, database or self.database, pinned=True)
+        try:
+            yield conn
+        finally:
+            conn.close()
+
+    def facts(self) -> dict[str, Any]:
+        """Catalog and content of the restored database as `capture` sees them; computed once."""
+        return self._captured
+
+    @cached_property
+    def _captured(self) -> dict[str, Any]:
+        from .capture import capture_facts
+
+        with self.connect() as conn:
+            facts: dict[str, Any] = capture_facts(conn)
+        return facts
+
+
+@contextlib.contextmanager
+def restore(inspection: Inspection, ctx: DrillContext) -> Iterator[RestoredPostgres]:
+    """Load the backup into a throwaway server and keep it alive for the checks.
+
+    Statements that fail are results (`loaded.failures`). Raises SandboxError when this machine has no
+    server for it, or the server or the deadline ended before the load did.
+    """
+    facts: DumpFacts = inspection.facts
+    subject = RestoredPostgres(inspection, ctx)
+    with _stage(subject, "sandbox"):
+        request = PostgresRequest(
+            facts.major, extensions=frozenset(facts.extensions - {"plpgsql"}), icu=facts.icu
+        )
+        opened = postgres_sandbox(request, ctx.settings.sandbox, deadline=ctx.deadline)
+        server = opened.__enter__()
+    try:
+        subject.server = server
+        _load(subject, server)
+        yield subject
+    finally:
+        try:
+            opened.__exit__(None, None, None)
+        finally:
+            subject.teardown = server.teardown()
+
+
+def outcome(subject: RestoredPostgres) -> Outcome:
+    """What is known of the drill now; after teardown with its proof."""
+    facts = subject.facts_of_file
+    server = subject.server
+    rows = sum(r.rows for r in subject.rows.values()) + sum(subject.loaded.inserted.values())
+    return Outcome(
+        sandbox=server.info if server else SandboxInfo("none"),
+        stages=tuple(subject.stages),
+        measured=Measured(
+            rows=rows if server else None,
+            rto_s=round(
+                sum(s.seconds for s in subject.stages if s.name in ("sandbox", "globals", "restore")), 3
+            )
+            if server
+            else None,
+        ),
+        unproven=tuple(_unproven(subject)),
+        teardown=subject.teardown,
+        facts={
+            "databases": list(subject.databases),
+            "tables": {t.name: t.rows for t in facts.tables},
+            "dump_version": facts.dump_version,
+            "statements": facts.statements,
+        },
+    )
+
+
+def _unproven(subject: RestoredPostgres) -> Iterator[str]:
+    if subject.artifact.manifest is None:
+        yield "no manifest: the file was not compared with its source"
+    if subject.facts_of_file.inserts:
+        yield "rows written as INSERT statements were counted; their values were not read back"
+    if subject.server and (major := subject.facts_of_file.major) and major != subject.sandbox_major:
+        yield f"the source runs PostgreSQL {major}; it was restored into {subject.sandbox_major}"
+    if subject.facts_of_file.headers.get("server-version") is None:
+        yield "the file does not say which version of PostgreSQL it comes from"
+    for name in subject.loaded.mapped_locales:
+        yield f"{name}: created with the sandbox's own locale, which has another sort order"
+
+
+@contextlib.contextmanager
+def _stage(subject: RestoredPostgres, name: str) -> Iterator[None]:
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        subject.stages.append(Stage(name, round(time.perf_counter() - began, 3)))
+
+
+def _load(subject: RestoredPostgres, server: Server) -> None:
+    """Globals, then the backup, then the proof of its rows; a watchdog cancels what outlives the deadline."""
+    ctx, facts = subject.ctx, subject.facts_of_file
+    live: list[Connection] = []
+
+    def opened(database: str) -> Connection:
+        conn = connect(server, database)
+        live.append(conn)
+        return conn
+
+    late = threading.Event()
+
+    def cancel() -> None:
+        late.set()
+        for conn in live:
+            with contextlib.suppress(psycopg.Error):
+                conn.cancel_safe(timeout=5)
+
+    timer = threading.Timer(max(0.1, ctx.deadline - time.monotonic()), cancel)
+    timer.daemon = True
+    timer.start()
+    pool = Pool(opened, max(2, min(8, _cores())))
+    try:
+        with opened("postgres") as conn:
+            _home(conn, facts)
+        if subject.artifact.globals:
+            with _stage(subject, "globals"):
+                subject.global_roles = _globals(subject, opened)
+        prover = _Prover(subject, server, pool)
+        loader = Loader(opened, HOME, facts, pool, prover.early, loaded=subject.loaded)
+        try:
+            with _stage(subject, "restore"), source.sql_text(subject.artifact, ctx, "restore") as text:
+                loader.run(text)
+        except ArtifactError as problem:
+            subject.problem = problem
+        finally:
+            loader.close()
+        subject.databases = tuple(_filled(subject, opened))
+        subject.database = _judged(subject)
+        if subject.problem is None:
+            with _stage(subject, "proof"):
+                prover.rest()
+    except psycopg.Error as error:
+        raise SandboxError(
+            "the drill ran out of time" if late.is_set() else "the sandbox server ended by itself",
+            remedy="raise sandbox.timeout, memory or disk in provado.yaml",
+        ) from error
+    finally:
+        timer.cancel()
+        pool.close()
+    if late.is_set():
+        raise SandboxError("the drill ran out of time", remedy="raise sandbox.timeout in provado.yaml")
+
+
+def _home(conn: Connection, facts: DumpFacts) -> None:
+    """The database for dumps that name none: as wide as the text needs it."""
+    encoding = facts.encoding if facts.encoding == "SQL_ASCII" else "UTF8"
+    conn.execute(
+        sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {}{}").format(
+            sql.Identifier(HOME), encoding, sql.SQL(" LOCALE 'C'" if encoding == "SQL_ASCII" else "")
+        )
+    )
+
+
+def _globals(subject: RestoredPostgres, opened: Any) -> Loaded:
+    from ..stream import Stream, open_file, sniff
+
+    path = subject.artifact.globals
+    assert path is not None  # noqa: S101 - asked for by the caller
+    loader = Loader(opened, "postgres")
+    try:
+        packing, _ = sniff(path)
+        with open_file(path) as file:
+            loader.run(Stream(file, path, packing))
+    finally:
+        loader.close()
+    return loader.loaded
+
+
+def _filled(subject: RestoredPostgres, opened: Any) -> Iterator[str]:
+    """Databases that the backup made or filled, in its order."""
+    named = [d for d in subject.loaded.databases if d not in _BUILT_IN]
+    if not subject.facts_of_file.databases:
+        yield HOME
+        return
+    with opened("postgres") as conn:
+        there = {row[0] for row in conn.execute("SELECT datname FROM pg_catalog.pg_database")}
+    yield from (d for d in named if d in there and d != HOME)
+    if not [d for d in named if d != HOME]:
+        yield from (d for d in ("postgres",) if d in subject.loaded.databases)
+
+
+def _judged(subject: RestoredPostgres) -> str:
+    """The manifest's database where it is there, else the one with the most rows, else the first."""
+    if subject.manifest and (name := subject.manifest.source.get("database")) in subject.databases:
+        return str(name)
+    rows: dict[str, int] = {}
+    for table in subject.facts_of_file.tables:
+        rows[table.database or HOME] = rows.get(table.database or HOME, 0) + table.rows
+    return max(subject.databases, key=lambda d: rows.get(d, 0), default=HOME)
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0))
+
+
+class _Prover:
+    """Reads tables back: large ones while others load, the rest at the end."""
+
+    def __init__(self, subject: RestoredPostgres, server: Server, pool: Pool) -> None:
+        self._subject, self._server, self._pool = subject, server, pool
+
+    def early(self, index: int) -> None:
+        """Read block `index` back now, unless something later in the file may change its rows."""
+        if not self._subject.facts_of_file.late_writes:
+            self._pool.submit(lambda: self._read(index))
+
+    def rest(self) -> None:
+        """Read back everything that is not proven yet; returns when all is."""
+        tables = self._subject.facts_of_file.tables
+        todo = [i for i in self._subject.loaded.copied if i not in self._subject.rows and tables[i].text]
+        for index in sorted(todo, key=lambda i: -tables[i].bytes):
+            self._pool.submit(lambda i=index: self._read(i))  # type: ignore[misc]
+        self._pool.wait()
+
+    def _read(self, index: int) -> None:
+        table = self._subject.facts_of_file.tables[index]
+        try:
+            with self._pool.connection(table.database or HOME) as conn:
+                self._subject.rows[index] = table_rows(
+                    conn, self._server, table.schema, table.table, table.columns
+                )
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error as error:
+            self._subject.unread[index] = type(error).__name__

@@ -1,0 +1,208 @@
+"""A logical backup of any format as one stream of SQL text.
+
+Plain dumps are read as they lie; custom, directory and tar archives become the same stream through
+`pg_restore --create -f -`, which reads them without any server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import select
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Final
+
+from .. import process
+from ..component import DrillContext
+from ..errors import ArtifactError, ToolError
+from ..model import Artifact
+from ..sandbox import find_tool
+from ..stream import Stream, encryption_of, open_file
+
+ARCHIVES: Final = {"custom", "directory", "tar"}
+_BLOCK: Final = 1 << 18
+# A pg_restore that writes nothing for this long is stuck: on a cut tar archive it spins forever
+# (PostgreSQL 15, 17 and 18). The second figure allows for seeking through a large archive.
+_SILENCE_S: Final = 60.0
+_SEEK_BYTES_PER_S: Final = 50e6
+
+_HEADERS: Final = (b"-- PostgreSQL database dump", b"-- PostgreSQL database cluster dump")
+_SQL: Final = (
+    b"CREATE ",
+    b"SET ",
+    b"INSERT ",
+    b"COPY ",
+    b"DROP ",
+    b"ALTER ",
+    b"SELECT pg_catalog",
+    b"\\connect",
+)
+
+
+def recognise(path: Path, head: bytes) -> str | None:
+    """Format of a PostgreSQL backup: plain, pg_dumpall, custom, directory, tar, physical, encrypted; else None."""
+    if path.is_dir():
+        if (path / "toc.dat").is_file():
+            return "directory"
+        whole = (path / "PG_VERSION").is_file() or any(path.glob("base.tar*"))
+        return "physical" if whole or (path / "backup_manifest").is_file() else None
+    if head.startswith(b"PGDMP"):
+        return "custom"
+    if head[257:262] == b"ustar":
+        first = head[:100].split(b"\0")[0]
+        if first == b"toc.dat":
+            return "tar"
+        return "physical" if first in (b"backup_label", b"PG_VERSION", b"./PG_VERSION") else None
+    if encryption_of(head):
+        return "encrypted" if ".sql" in path.name or ".dump" in path.name else None
+    text = head.removeprefix(b"\xef\xbb\xbf")
+    if any(line in text for line in _HEADERS[1:]):
+        return "pg_dumpall"
+    if b"\0" not in text and (_HEADERS[0] in text or any(word in text.upper() for word in _SQL)):
+        return "plain"
+    return None
+
+
+@contextlib.contextmanager
+def sql_text(artifact: Artifact, ctx: DrillContext, stage: str) -> Iterator[Iterator[bytes]]:
+    """The backup as blocks of SQL text; progress is told as `stage` in bytes of the backup read.
+
+    Raises ArtifactError when the file is damaged (also after the last block: archives report at the end),
+    ToolError when no pg_restore at hand can read the archive's version.
+    """
+    if artifact.format in ARCHIVES:
+        with _archive_text(artifact, ctx, stage) as blocks:
+            yield blocks
+        return
+    with open_file(artifact.path) as file:
+        yield _counted(Stream(file, artifact.path, artifact.packing), artifact, ctx, stage)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, or of a folder: over its files' relative names and digests in sorted order."""
+    if path.is_file():
+        with open_file(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    total = hashlib.sha256()
+    for child in sorted(p for p in path.rglob("*") if p.is_file() and not p.is_symlink()):
+        total.update(f"{child.relative_to(path)}\0{sha256_of(child)}\n".encode("utf-8", "surrogateescape"))
+    return total.hexdigest()
+
+
+def _counted(stream: Stream, artifact: Artifact, ctx: DrillContext, stage: str) -> Iterator[bytes]:
+    for block in stream:
+        ctx.progress(stage, stream.raw_bytes, artifact.bytes)
+        yield block
+
+
+@contextlib.contextmanager
+def _archive_text(artifact: Artifact, ctx: DrillContext, stage: str) -> Iterator[Iterator[bytes]]:
+    path = _unpacked(artifact, ctx) if artifact.packing else artifact.path
+    if artifact.format == "tar":
+        _whole_tar(path)
+    if artifact.format == "directory":
+        _plain_files(path)
+    tool = find_tool("pg_restore", ctx.settings.sandbox)
+    if tool is None:
+        raise ToolError("no pg_restore found", remedy="install a PostgreSQL client or provado[embedded]")
+    limit_s = _SILENCE_S + artifact.bytes / _SEEK_BYTES_PER_S
+    with process.reading([tool, "--create", "-f", "-", path]) as (out, pipe):
+        yield _archive_blocks(out, pipe, artifact, ctx, stage, limit_s)
+
+
+def _archive_blocks(
+    out: IO[bytes], pipe: process.Pipe, artifact: Artifact, ctx: DrillContext, stage: str, limit_s: float
+) -> Iterator[bytes]:
+    written = 0
+    while True:
+        if not select.select([out], [], [], min(limit_s, max(1.0, ctx.deadline - time.monotonic())))[0]:
+            raise ArtifactError(
+                f"pg_restore wrote nothing for {limit_s:.0f} s and was ended",
+                where=artifact.path.name,
+                remedy="the archive is most likely cut; take a new backup",
+            )
+        block = out.read1(_BLOCK)  # type: ignore[attr-defined]
+        if not block:
+            break
+        written += len(block)
+        ctx.progress(stage, written, 0)
+        yield block
+    done = pipe.finish()
+    if done.code == 0:
+        return
+    errors = done.error_text()
+    if "unsupported version" in errors:
+        raise ToolError(
+            "the archive is newer than any pg_restore here",
+            where=artifact.path.name,
+            remedy="install the PostgreSQL client of the version that wrote it",
+        )
+    raise ArtifactError(
+        f"pg_restore could not read the archive to its end ({_reason(errors)})",
+        where=artifact.path.name,
+        remedy="the archive is damaged or incomplete; use an older backup and take a new one",
+    )
+
+
+_REASONS: Final = {  # pg_restore's messages may quote data; only known phrases are passed on
+    "could not uncompress": "compressed data are damaged",
+    "could not decompress": "compressed data are damaged",
+    "unexpected end of file": "unexpected end of file",
+    "could not read from input file": "unexpected end of file",
+    "could not open input file": "a data file is missing",
+    "could not open large object": "a large object's file is missing",
+    "did not find magic string": "no archive header",
+    "corrupt tar header": "damaged tar header",
+    "found unexpected block ID": "blocks out of order",
+    "unrecognized data block type": "damaged block header",
+    "does not appear to be a valid archive": "not a valid archive",
+    "could not find header for file": "a member is missing",
+    "No such file or directory": "a data file is missing",
+}
+
+
+def _reason(errors: str) -> str:
+    return next((plain for phrase, plain in _REASONS.items() if phrase in errors), "damaged")
+
+
+def _unpacked(artifact: Artifact, ctx: DrillContext) -> Path:
+    """An archive that was compressed once more, unpacked: pg_restore needs the file itself."""
+    target = ctx.scratch / "unpacked-archive"
+    if target.exists():
+        return target
+    limit, partial = ctx.settings.sandbox.disk, target.with_suffix(".partial")
+    with open_file(artifact.path) as file, partial.open("wb") as out:
+        stream = Stream(file, artifact.path, artifact.packing)
+        for block in stream:
+            if stream.plain_bytes > limit:
+                raise ArtifactError(f"unpacks to more than {limit:,} bytes", where=artifact.path.name)
+            out.write(block)
+    partial.rename(target)
+    return target
+
+
+def _whole_tar(path: Path) -> None:
+    """A tar archive up to its end-of-archive blocks, before pg_restore would spin on a cut one."""
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for _ in archive:
+                pass
+            end = archive.offset
+        if path.stat().st_size < end:
+            raise tarfile.ReadError("cut")
+    except (tarfile.TarError, ValueError, EOFError):
+        raise ArtifactError(
+            "the tar archive ends early or has a damaged member header",
+            where=path.name,
+            remedy="use an older backup and take a new one",
+        ) from None
+
+
+def _plain_files(path: Path) -> None:
+    """A directory archive holds regular files only: a link could read elsewhere, a FIFO never ends."""
+    for child in path.iterdir():
+        if child.is_symlink() or not child.is_file():
+            raise ArtifactError("holds something that is no regular file", where=f"{path.name}/{child.name}")
