@@ -16,9 +16,9 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, LiteralString, cast
+from typing import Any, Final
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -63,10 +63,10 @@ _QUALIFIER: Final = re.compile(
 
 @dataclass(frozen=True)
 class Query:
-    """One class of objects: its SQL for a server major (None: the class does not exist there)."""
+    """One class of objects: its SQL for a server's major version."""
 
     name: str
-    sql: Callable[[int], str | None]
+    sql: Callable[[int], str]
 
 
 def pin(conn: Connection) -> int:
@@ -79,7 +79,7 @@ def pin(conn: Connection) -> int:
 def run(conn: Connection, query: str, *params: object) -> list[tuple[Any, ...]]:
     """All rows of a query that is written in this package (never built from a dump's text)."""
     with conn.cursor() as cursor:
-        return cursor.execute(cast(LiteralString, query), params or None).fetchall()
+        return cursor.execute(query.encode(), params or None).fetchall()
 
 
 def keyed(key: bytes, text: str) -> str:
@@ -87,11 +87,10 @@ def keyed(key: bytes, text: str) -> str:
     return "hmac:" + hmac.new(key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:32]
 
 
-def fingerprint(conn: Connection, key: bytes, *, queries: Iterable[Query] | None = None) -> Objects:
+def fingerprint(conn: Connection, key: bytes, *, skip: Collection[str] = ()) -> Objects:
     """The definition of everything in the connected database, plus the cluster's roles and tablespaces.
 
-    Reads only catalogs. Without superuser rights role passwords, user mapping options and subscription
-    connections stay unknown; `unreadable` names them.
+    Reads only catalogs. `skip` names classes that this role may not read (`fingerprint_cluster.RESTRICTED`).
     """
     from .fingerprint_cluster import QUERIES as CLUSTER
     from .fingerprint_code import QUERIES as CODE
@@ -100,12 +99,12 @@ def fingerprint(conn: Connection, key: bytes, *, queries: Iterable[Query] | None
 
     major = pin(conn)
     found: Objects = {}
-    for query in (*RELATIONS, *CODE, *CLUSTER, *RIGHTS) if queries is None else tuple(queries):
-        text = query.sql(major)
-        if text is None:
+    for query in (*RELATIONS, *CODE, *CLUSTER, *RIGHTS):
+        if query.name in skip:
             continue
+        text = query.sql(major)
         with conn.cursor() as cursor:
-            cursor.execute(cast(LiteralString, text))
+            cursor.execute(text.encode())
             names = [column.name for column in cursor.description or ()]
             objects = found.setdefault(query.name, {})
             for row in cursor:
@@ -157,9 +156,7 @@ def _options(made: Properties, name: str, value: Any, key: bytes) -> None:
     """`name=value` texts in any order, one property each; what looks like a secret only as a digest."""
     for item in value:
         option, _, text = str(item).partition("=")
-        made[f"{name} {option}"] = (
-            keyed(key, text) if _SECRET.search(option) or len(text) > SHORT else text
-        )
+        made[f"{name} {option}"] = keyed(key, text) if _SECRET.search(option) or len(text) > SHORT else text
 
 
 def _settings(made: Properties, name: str, value: Any, key: bytes) -> None:

@@ -15,9 +15,7 @@ def _database(major: int) -> str:
     locale = {14: "NULL", 15: "d.daticulocale", 16: "d.daticulocale"}.get(major, "d.datlocale")
     rules = "d.daticurules" if major >= 16 else "NULL"
     # Names of locales are written in many ways: C.UTF-8, c.utf8.
-    collate, ctype = (
-        f"lower(replace(d.{name}, '-', ''))" for name in ("datcollate", "datctype")
-    )
+    collate, ctype = (f"lower(replace(d.{name}, '-', ''))" for name in ("datcollate", "datctype"))
     return f"""
 SELECT '{DATABASE}' AS object, NULL AS "of", pg_encoding_to_char(d.encoding) AS encoding, {provider} AS "locale provider",
   {collate} AS collate, {ctype} AS ctype, {locale} AS locale, {rules} AS "locale rules#digest",
@@ -53,7 +51,11 @@ FROM pg_authid r WHERE r.rolname !~ '^pg_'"""
 
 
 def _memberships(major: int) -> str:
-    more = ', bool_or(m.inherit_option) AS "inherit (16)", bool_or(m.set_option) AS "set (16)"' if major >= 16 else ""
+    more = (
+        ', bool_or(m.inherit_option) AS "inherit (16)", bool_or(m.set_option) AS "set (16)"'
+        if major >= 16
+        else ""
+    )
     return f"""
 SELECT format('%I in %I', u.rolname, g.rolname) AS object, format('role %I', u.rolname) AS "of",
   bool_or(m.admin_option) AS admin{more}

@@ -127,7 +127,9 @@ def _views(major: int) -> str:
 
 
 def _matviews(major: int) -> str:
-    return _view("m", f', c.relispopulated AS populated, {_METHOD} AS "access method", {_SPACE} AS tablespace')
+    return _view(
+        "m", f', c.relispopulated AS populated, {_METHOD} AS "access method", {_SPACE} AS tablespace'
+    )
 
 
 def _sequences(major: int) -> str:

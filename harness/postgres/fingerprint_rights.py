@@ -105,9 +105,9 @@ WHERE a.attacl IS NOT NULL AND NOT a.attisdropped AND {user_schema()}{parameters
 def _system_privileges(major: int) -> str:
     """What was granted or revoked on objects of the server or of extensions, against how they were installed."""
     parts = []
-    for catalog, name, acl, schema in (
-        ("pg_proc", "proname", "proacl", "pronamespace"),
-        ("pg_class", "relname", "relacl", "relnamespace"),
+    for catalog, acl, schema in (
+        ("pg_proc", "proacl", "pronamespace"),
+        ("pg_class", "relacl", "relnamespace"),
     ):
         letter = "'f'" if catalog == "pg_proc" else "CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\""
         owner = "proowner" if catalog == "pg_proc" else "relowner"

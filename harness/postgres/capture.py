@@ -1,0 +1,384 @@
+"""The manifest of a live PostgreSQL database: everything that a restored copy must show again.
+
+All of it is read inside one REPEATABLE READ READ ONLY transaction whose snapshot is exported, so that
+`pg_dump --snapshot` writes the very same instant. Tables are locked (ACCESS SHARE, as pg_dump does) before
+the snapshot is taken: TRUNCATE is not MVCC-safe. Sequences know no snapshots: they may run ahead, never
+behind.
+
+Needed: a role that may SELECT from every table and sequence, with BYPASSRLS where row security is on
+(`pg_read_all_data` and BYPASSRLS suffice). Superuser rights add role passwords' methods, large objects of
+others and subscriptions' connections; without them the manifest says what it could not read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import psycopg
+from psycopg import errors
+from psycopg.pq import TransactionStatus
+
+from ..errors import ProvadoError, ToolError
+from ..manifest import Manifest
+from ..redact import Secret
+from . import digest
+from .digest import Table
+from .fingerprint import Connection, fingerprint, pin, run, user_schema
+
+FORMAT: Final = 1  # of `facts`; another number is not compared
+_BATCH: Final = 200
+_LOCK_TIMEOUT: Final = "5min"
+_ATTEMPTS: Final = 5
+
+Progress = Callable[[int, int, str], None]
+"""Called with bytes read so far, bytes in all, and the table read next."""
+
+
+@contextlib.contextmanager
+def snapshot(conn: Connection) -> Iterator[str]:
+    """Hold one consistent view of the database; yields the name for `pg_dump --snapshot`.
+
+    `conn` must be idle and in autocommit. While held, `capture_facts(conn)` reads the very same state.
+    Raises ToolError when a table cannot be read whole: no privilege, row security, or a lock held for long.
+    """
+    pin(conn)
+    for _ in range(_ATTEMPTS):
+        wanted = _lockable(conn)
+        run_quiet(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        try:
+            run_quiet(conn, f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+            _lock(conn, wanted)
+            [(name,)] = run(conn, "SELECT pg_export_snapshot()")
+            if set(_lockable(conn)) <= set(wanted):
+                _readable(conn)
+                yield str(name)
+                return
+        finally:
+            with contextlib.suppress(psycopg.OperationalError):  # the connection is gone: nothing to end
+                conn.rollback()
+    raise ToolError(
+        "tables were created while the snapshot was taken, five times in a row",
+        remedy="try again when fewer tables are being created",
+    )
+
+
+def run_quiet(conn: Connection, statement: str) -> None:
+    """Execute a statement of this package that gives no rows."""
+    with conn.cursor() as cursor:
+        cursor.execute(statement.encode())
+
+
+def capture_facts(
+    conn: Connection,
+    *,
+    key: str | None = None,
+    digests: bool = True,
+    jobs: int = 1,
+    connect: Callable[[], Connection] | None = None,
+    progress: Progress = lambda done, total, name: None,
+) -> dict[str, Any]:
+    """Everything a manifest says about the database that `conn` is connected to.
+
+    `key` (hex) makes the digests comparable with another capture's: pass the manifest's own `facts["key"]`
+    when looking at a restored copy. With `jobs` > 1 and `connect`, that many connections digest tables side
+    by side in the same snapshot. Inside `snapshot(conn)` it reads that snapshot, else one of its own.
+    """
+    if conn.info.transaction_status is TransactionStatus.IDLE:
+        conn.autocommit = True
+        with snapshot(conn) as name:
+            return _facts(conn, name, key, digests, jobs, connect, progress)
+    [(name,)] = run(conn, "SELECT pg_export_snapshot()") if jobs > 1 else [("",)]
+    return _facts(conn, str(name), key, digests, jobs, connect, progress)
+
+
+def capture(
+    url: Secret,
+    *,
+    digests: bool = True,
+    jobs: int = 1,
+    progress: Progress = lambda done, total, name: None,
+) -> Manifest:
+    """Connect to a live source and make its manifest. Raises ToolError when it cannot be read whole."""
+
+    def connect() -> Connection:
+        try:
+            return psycopg.connect(url.reveal(), autocommit=True, application_name="provado")
+        except psycopg.Error as error:
+            raise ToolError(
+                f"cannot connect to PostgreSQL ({type(error).__name__})",
+                remedy="check the URL, the password and that the server is up",
+            ) from None
+
+    with connect() as conn, snapshot(conn) as name:
+        facts = _facts(conn, name, None, digests, jobs, connect, progress)
+    return to_manifest(facts, snapshot=name)
+
+
+def to_manifest(
+    facts: Mapping[str, Any], *, snapshot: str | None = None, artifact: Mapping[str, Any] | None = None
+) -> Manifest:
+    """The manifest around facts; `artifact` is sha256 and bytes of the file made in the same snapshot."""
+    server = facts["server"]
+    source = {name: server[name] for name in ("version", "major", "database", "system_identifier", "standby")}
+    return Manifest(
+        "postgres", source, datetime.fromisoformat(server["time"]), dict(facts), snapshot, artifact
+    )
+
+
+def _facts(
+    conn: Connection,
+    snapshot_name: str,
+    key: str | None,
+    digests: bool,
+    jobs: int,
+    connect: Callable[[], Connection] | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    pin(conn)
+    key = key or secrets.token_hex(16)
+    raw = bytes.fromhex(key)
+    server = _server(conn)
+    unreadable = _unreadable(conn)
+    tables = digest.list_tables(conn)
+    try:
+        objects = fingerprint(conn, raw, skip=unreadable)
+        work = _Work(tables, raw, server["encoding"], digests, progress)
+        work.run(conn, snapshot_name, jobs if connect else 1, connect)
+        large = _large_objects(conn, raw, digests, unreadable)
+    except errors.InsufficientPrivilege as error:
+        raise ToolError(
+            f"the role may not read everything ({error.diag.table_name or 'an object'})",
+            remedy="capture as a superuser or as a member of pg_read_all_data with BYPASSRLS",
+        ) from None
+    return {
+        "format": FORMAT,
+        "key": key,
+        "server": server,
+        "objects": objects,
+        "tables": work.found,
+        "sequences": _sequences(conn),
+        "large_objects": large,
+        "digests": digests,
+        "unreadable": sorted(unreadable),
+    }
+
+
+class _Work:
+    """Digests of many tables, biggest first, over one or several connections that share a snapshot."""
+
+    def __init__(
+        self, tables: tuple[Table, ...], key: bytes, encoding: str, digests: bool, progress: Progress
+    ) -> None:
+        self.found: dict[str, dict[str, Any]] = {}
+        self._tables, self._key, self._encoding, self._digests = tables, key, encoding, digests
+        self._progress, self._done = progress, 0
+        self._total = sum(t.size_bytes for t in tables)
+        self._todo: queue.SimpleQueue[Table] = queue.SimpleQueue()
+        self._lock, self._errors = threading.Lock(), list[BaseException]()
+
+    def run(
+        self, conn: Connection, snapshot_name: str, jobs: int, connect: Callable[[], Connection] | None
+    ) -> None:
+        for table in self._tables:
+            self._todo.put(table)
+        helpers = [
+            threading.Thread(target=self._help, args=(snapshot_name, connect), daemon=True)
+            for _ in range(min(jobs, len(self._tables)) - 1)
+        ]
+        for helper in helpers:
+            helper.start()
+        try:
+            self._drain(conn)
+        finally:
+            for helper in helpers:
+                helper.join()
+        if self._errors:
+            raise self._errors[0]
+        self.found = dict(sorted(self.found.items()))
+
+    def _help(self, snapshot_name: str, connect: Callable[[], Connection]) -> None:
+        try:
+            with connect() as conn:
+                conn.autocommit = True
+                pin(conn)
+                run_quiet(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                run_quiet(conn, f"SET TRANSACTION SNAPSHOT '{snapshot_name}'")
+                self._drain(conn)
+                conn.rollback()
+        except BaseException as error:
+            self._errors.append(error)
+
+    def _drain(self, conn: Connection) -> None:
+        while not self._errors:
+            try:
+                table = self._todo.get_nowait()
+            except queue.Empty:
+                return
+            self._progress(self._done, self._total, table.name)
+            if self._digests:
+                found = digest.digest_table(conn, table, self._key, self._encoding)
+            else:
+                found = digest.count_rows(conn, table)
+            with self._lock:
+                self._done += table.size_bytes
+                self.found[table.name] = {"kind": table.kind, "unlogged": table.unlogged, **found}
+
+
+def _server(conn: Connection) -> dict[str, Any]:
+    """What and when: version, database, identity, place in the WAL, newest commit."""
+    [(version, database, encoding, now, standby, collation)] = run(
+        conn,
+        "SELECT current_setting('server_version'), current_database(), current_setting('server_encoding'),"
+        " transaction_timestamp(), pg_is_in_recovery(), current_setting('server_version_num')::int >= 150000",
+    )
+    lsn = "pg_last_wal_replay_lsn()" if standby else "pg_current_wal_lsn()"
+    newest = "pg_last_xact_replay_timestamp()" if standby else "NULL::timestamptz"
+    [(commits,)] = run(conn, "SELECT current_setting('track_commit_timestamp')")
+    if commits == "on" and not standby:
+        newest = "(SELECT timestamp FROM pg_last_committed_xact())"
+    [(wal, committed)] = run(conn, f"SELECT {lsn}::text, {newest}")
+    identifier = None
+    if _may(conn, "has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')"):
+        [(identifier,)] = run(conn, "SELECT system_identifier::text FROM pg_control_system()")
+    versions: dict[str, str] = {}
+    if collation:
+        [(stored, actual)] = run(
+            conn,
+            "SELECT datcollversion, pg_database_collation_actual_version(oid) FROM pg_database"
+            " WHERE datname = current_database()",
+        )
+        versions = {"collation version": stored or "", "collation version of the system": actual or ""}
+    [(user, superuser)] = run(
+        conn, "SELECT current_user, rolsuper FROM pg_roles WHERE rolname = current_user"
+    )
+    return {
+        "version": version.split()[0],
+        "major": conn.info.server_version // 10000,
+        "database": database,
+        "encoding": encoding,
+        "system_identifier": identifier,
+        "standby": standby,
+        "time": now.astimezone(UTC).isoformat(),
+        "wal_lsn": wal,
+        "newest_commit": committed.astimezone(UTC).isoformat() if committed else None,
+        "user": user,
+        "superuser": superuser,
+        **versions,
+    }
+
+
+def _may(conn: Connection, condition: str) -> bool:
+    [(may,)] = run(conn, f"SELECT {condition}")
+    return bool(may)
+
+
+def _unreadable(conn: Connection) -> set[str]:
+    """Classes whose catalogs this role may not read, by name."""
+    from .fingerprint_cluster import RESTRICTED
+
+    found = {
+        name
+        for name, (table, column) in RESTRICTED.items()
+        if not _may(conn, f"has_column_privilege('{table}', '{column}', 'SELECT')")
+    }
+    if not _may(conn, "(SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"):
+        found.add("user mapping")
+    return found
+
+
+def _large_objects(conn: Connection, key: bytes, digests: bool, unreadable: set[str]) -> dict[str, Any]:
+    [(count,)] = run(conn, "SELECT count(*) FROM pg_largeobject_metadata")
+    if not digests or not count:
+        return {"count": count, "digest": None if count else "empty", "objects": {}}
+    run_quiet(conn, "SAVEPOINT large_objects")
+    try:
+        return digest.large_objects(conn, key)
+    except errors.InsufficientPrivilege:
+        run_quiet(conn, "ROLLBACK TO large_objects")
+        unreadable.add("large object content")
+        return {"count": count, "digest": None, "objects": {}}
+
+
+def _sequences(conn: Connection) -> dict[str, dict[str, Any]]:
+    """Position of every sequence. They ignore snapshots: this is at or after the snapshot's instant."""
+    names = run(
+        conn,
+        "SELECT format('%I.%I', n.nspname, c.relname), s.seqincrement, s.seqcycle"
+        " FROM pg_class c JOIN pg_sequence s ON s.seqrelid = c.oid"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace"
+        f" WHERE c.relpersistence <> 't' AND {user_schema()} ORDER BY 1",
+    )
+    found: dict[str, dict[str, Any]] = {}
+    for start in range(0, len(names), _BATCH):
+        batch = names[start : start + _BATCH]
+        union = " UNION ALL ".join(
+            f"SELECT {i}, last_value, is_called FROM {name}" for i, (name, _, _) in enumerate(batch)
+        )
+        for i, last_value, is_called in run(conn, union):
+            name, increment, cycle = batch[i]
+            found[name] = {
+                "last_value": last_value,
+                "is_called": is_called,
+                "increment": increment,
+                "cycle": cycle,
+            }
+    return found
+
+
+def _lockable(conn: Connection) -> list[str]:
+    return [
+        name
+        for (name,) in run(
+            conn,
+            "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c"
+            " JOIN pg_namespace n ON n.oid = c.relnamespace"
+            f" WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND {user_schema()}"
+            " AND has_table_privilege(c.oid, 'SELECT') ORDER BY 1",
+        )
+    ]
+
+
+def _lock(conn: Connection, names: list[str]) -> None:
+    for start in range(0, len(names), _BATCH):
+        tables = ", ".join(f"ONLY {name}" for name in names[start : start + _BATCH])
+        try:
+            run_quiet(conn, f"LOCK TABLE {tables} IN ACCESS SHARE MODE")
+        except errors.LockNotAvailable:
+            raise ToolError(
+                f"a table stayed locked by another session for {_LOCK_TIMEOUT}",
+                remedy="take the backup when no ALTER TABLE, TRUNCATE or VACUUM FULL runs",
+            ) from None
+        except errors.UndefinedTable:
+            raise ToolError(
+                "a table was dropped while the snapshot was taken", remedy="run it again"
+            ) from None
+
+
+def _readable(conn: Connection) -> None:
+    """Every row of every table must be visible, else the manifest would certify a part as the whole."""
+    tables = digest.list_tables(conn)
+    denied = [t.name for t in tables if not t.readable]
+    hidden = [t.name for t in tables if t.readable and t.filtered]
+    problem: ProvadoError | None = None
+    if denied:
+        problem = ToolError(
+            f"no privilege to read {_some(denied)}",
+            remedy="GRANT pg_read_all_data to the backup role, or capture as a superuser",
+        )
+    elif hidden:
+        problem = ToolError(
+            f"row security hides rows of {_some(hidden)} from this role",
+            remedy="ALTER ROLE ... BYPASSRLS for the backup role, or capture as a superuser",
+        )
+    if problem:
+        raise problem
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
