@@ -307,7 +307,8 @@ def _user_result(item: pytest.Item, report: pytest.TestReport, drill: Drill) -> 
     with contextlib.suppress(ValueError, IndexError):
         proves = Proves(marker.args[0]) if marker else proves
     controls = tuple(str(m.args[0]) for m in item.iter_markers("control") if m.args)
-    name = f"test.{item.nodeid.split('[')[0].replace('::', '.').replace('/', '.')}"
+    bare = item.name.split("[")[0]
+    name = f"test.{item.path.stem}.{bare}"
     status = {"passed": Status.PASS, "failed": Status.FAIL, "skipped": Status.NOT_RUN}[report.outcome]
     if report.when == "setup" and report.failed:
         status = Status.ERROR
@@ -320,7 +321,7 @@ def _user_result(item: pytest.Item, report: pytest.TestReport, drill: Drill) -> 
                 drill.artifact.path.name,
                 "a test of your own failed on the restored backup",
                 Origin.DECLARED,
-                remedy=f"run it alone to see why: pytest {item.nodeid.split('[')[0]}",
+                remedy=f"run it alone to see why: pytest {item.path.name}::{bare}",
             ),
         )
     reasons = {Status.ERROR: "the set-up of the test failed", Status.NOT_RUN: "the test was skipped"}
