@@ -1,0 +1,282 @@
+"""Bring a backup into a user's own PostgreSQL server without ever leaving the target half restored.
+
+The backup is loaded into a new database beside the target and checked there; only then two renames in one
+transaction put it in the target's place. Until that moment the target is untouched, whatever happens, and
+afterwards the database that was there still is, under another name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import psycopg
+
+from ..backups import Taken, order
+from ..component import DrillContext
+from ..errors import ArtifactError, ConfigError, RestoreError, ToolError
+from ..model import Artifact, Stage
+from ..settings import Settings
+from . import backup as taking
+from .databases import carry_over, create, drop, exclusive, maintenance, one, swap
+from .dump import Statement
+from .facts import DumpFacts, read_facts
+from .live import Connection, Live
+from .source import sql_text
+from .strict import Sent, execute, items_of, send
+
+_NEW: Final = "_provado_new_"
+_USER_TABLES: Final = """
+    SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'm', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+      AND n.nspname !~ '^pg_toast'"""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How to recover. `replace` allows a target that holds data or is in use; `safety` is the folder for the
+    backup of its current state (None: take none); `drop_old` drops the replaced database at the end;
+    `tables` restores only these; `roles` is a globals file whose missing roles are created first."""
+
+    replace: bool = False
+    safety: Path | None = Path("recovery-backups")
+    drop_old: bool = False
+    tables: tuple[str, ...] = ()
+    roles: Path | None = None
+    timeout_s: float = 4 * 3600.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recovery would do; `refusal` says why it will not (None: it will)."""
+
+    steps: tuple[str, ...]
+    refusal: str | None
+
+
+@dataclass
+class Recovered:
+    """What a recovery did. `left` tells in plain words what is still there and how to remove it."""
+
+    target: str
+    rows: dict[str, int] = field(default_factory=dict)
+    stages: list[Stage] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    safety: Taken | None = None
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a part of the work."""
+        began = time.monotonic()
+        yield
+        self.stages.append(Stage(name, round(time.monotonic() - began, 3)))
+
+
+@dataclass(frozen=True)
+class Target:
+    """The target as found: does it exist, what does it hold, who is connected, what crashed runs left."""
+
+    exists: bool
+    tables: int
+    sessions: int
+    leftovers: tuple[str, ...]
+
+
+def read(artifact: Artifact, ctx: DrillContext) -> DumpFacts:
+    """Read the whole backup without a server. Raises ArtifactError when it cannot be restored."""
+    if artifact.format not in ("plain", "custom", "directory", "tar", "pg_dumpall"):
+        raise ArtifactError(
+            f"is of format {artifact.format}",
+            where=str(artifact.path),
+            remedy="restore it with its own tools",
+        )
+    with sql_text(artifact, ctx, "read") as text:
+        facts = read_facts(text)
+    if facts.problem is not None:
+        raise facts.problem
+    if facts.truncated:
+        raise ArtifactError(
+            f"the dump ends {facts.truncated}", where=artifact.path.name, remedy="use an older backup"
+        )
+    refused = [danger for _, danger in facts.dangers if danger.refuse]
+    if refused:
+        raise ArtifactError(
+            refused[0].message, where=artifact.path.name, remedy="do not restore this file: it was changed"
+        )
+    return facts
+
+
+def inspect_target(target: Live) -> Target:
+    """Look at the target. Raises ToolError when the server cannot be reached."""
+    with maintenance(target) as conn:
+        exists = one(conn, "SELECT count(*) FROM pg_catalog.pg_database WHERE datname = %s", target.database)
+        sessions = one(
+            conn, "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datname = %s", target.database
+        )
+        names = conn.execute(
+            "SELECT datname FROM pg_catalog.pg_database WHERE starts_with(datname, %s) ORDER BY 1",
+            (target.database[:40] + _NEW,),
+        )
+        leftovers = tuple(str(row[0]) for row in names)
+    tables = 0
+    if exists:
+        with target.connect() as conn:
+            tables = one(conn, _USER_TABLES)
+    return Target(bool(exists), tables, sessions, leftovers)
+
+
+def plan(artifact: Artifact, facts: DumpFacts, target: Live, found: Target, wish: Wish) -> Plan:
+    """What `recover` would do, in words, and why it would refuse."""
+    refusal = None
+    if found.exists and not wish.replace and (found.tables or found.sessions):
+        refusal = f"{target.place} holds {found.tables} tables and has {found.sessions} sessions"
+    steps = [f"read {artifact.path.name} to its end: {len(facts.tables)} tables, {facts.rows:,} rows"]
+    steps += [f"drop {name}, left by an interrupted recovery" for name in found.leftovers]
+    if found.tables and wish.safety:
+        steps.append(f"back up the current state of {target.place} into {wish.safety}")
+    steps.append("load the backup into a new database beside the target, stopping at the first error")
+    steps.append("compare the rows of every table with the backup")
+    if found.exists:
+        steps.append(f"end {found.sessions} sessions and swap the names in one transaction")
+        last = "drop" if wish.drop_old else "keep, under another name,"
+        steps.append(f"{last} the database that was replaced")
+    else:
+        steps.append(f"give the new database its name {target.database}")
+    return Plan(tuple(steps), refusal)
+
+
+def recover(
+    artifact: Artifact,
+    target: Live,
+    wish: Wish,
+    settings: Settings,
+    scratch: Path,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Recovered:
+    """Restore the whole backup as database `target`.
+
+    Raises RestoreError (ArtifactError for a bad backup, ToolError for an unreachable server); the target is
+    then as it was, and the message says what else is left.
+    """
+    ctx = DrillContext(settings, scratch, time.monotonic() + wish.timeout_s)
+    done = Recovered(target.place)
+    with done.stage("read"):
+        facts = read(artifact, ctx)
+        source = source_database(facts, target.database)
+    with maintenance(target) as admin, exclusive(admin, target):
+        found = inspect_target(target)
+        if refusal := plan(artifact, facts, target, found, wish).refusal:
+            raise RestoreError(refusal, remedy="nothing was changed; say --replace to replace it")
+        for name in found.leftovers:  # we hold the lock, so nobody is filling them
+            drop(admin, name)
+        if found.tables and wish.safety:
+            progress("safety backup")
+            with done.stage("safety"):
+                done.safety = safety_backup(target, wish.safety, settings)
+                done.left.append(f"the state before, as a backup: {done.safety.path}")
+        roles = wish.roles or artifact.globals
+        if roles:
+            create_missing_roles(admin, roles, done)
+        stamp = f"{datetime.now(UTC):%Y%m%d%H%M%S}"
+        new = f"{target.database[:40]}{_NEW}{stamp}"
+        try:
+            with done.stage("load"):
+                create(admin, new, facts.created.get(source or ""), target, found.exists, done.notes)
+                with target.at(new).connect() as conn, sql_text(artifact, ctx, "restore") as text:
+                    sent = send(conn, items_of(text, source), source=source, target=new, progress=progress)
+                    done.notes += [f"not needed here: {name}" for name in sent.skipped]
+            with done.stage("check"), target.at(new).connect() as conn:
+                _same_rows(conn, facts, sent, source)
+                done.rows = sent.rows
+                conn.execute("ANALYZE")
+            if found.exists and source not in facts.created:
+                carry_over(admin, target.database, new)
+            with done.stage("swap"):
+                old = swap(admin, target, new, stamp if found.exists else None)
+        except BaseException as stop:
+            _give_up(admin, new, target, stop)
+            raise
+        if old and wish.drop_old:
+            drop(admin, old)
+        elif old:
+            done.left.append(
+                f'the database before, as {old}; when it is needed no more: DROP DATABASE "{old}"'
+            )
+    return done
+
+
+def source_database(facts: DumpFacts, wanted: str) -> str | None:
+    """The database of the backup to restore: the only one in it, or the one called as the target is."""
+    named = [d for d in facts.databases if d not in ("postgres", "template1")] or facts.databases
+    if not named:
+        return None
+    if wanted in named:
+        return wanted
+    if len(named) > 1:
+        raise ConfigError(
+            f"the backup holds the databases {', '.join(named)}, none of which is called {wanted}",
+            remedy="name one of them as the target",
+        )
+    return named[0]
+
+
+def safety_backup(target: Live, folder: Path, settings: Settings, tables: tuple[str, ...] = ()) -> Taken:
+    """A recovery backup of the target as it is. Raises RestoreError: without it nothing is changed."""
+    made = order(folder, "recovery", settings.policy.zone)
+    try:
+        return taking.backup(target, made, taking.Choice(tables=tables), settings)
+    except (ToolError, ArtifactError) as error:
+        raise RestoreError(
+            f"the safety backup failed: {error}",
+            remedy="nothing was changed; say --no-safety when the current state is not worth keeping",
+        ) from None
+
+
+def create_missing_roles(admin: Connection, path: Path, done: Recovered) -> None:
+    """Create the roles of a globals file that the server lacks; those it has stay as they are."""
+    there = {str(r[0]) for r in admin.execute("SELECT rolname FROM pg_catalog.pg_roles")}
+    wanted = [i for i in items_of([path.read_bytes()], None) if isinstance(i, Statement)]
+    made: set[str] = set()
+    for item in wanted:
+        words = item.sql.decode("utf-8", "replace").split()
+        if words[:2] == ["CREATE", "ROLE"] and (name := _unquoted(words[2])) not in there:
+            execute(admin, item)
+            made.add(name)
+        elif (words[:2] == ["ALTER", "ROLE"] and _unquoted(words[2]) in made) or (
+            words[:1] == ["GRANT"] and "TO" in words and _unquoted(words[words.index("TO") + 1]) in made
+        ):
+            execute(admin, item)
+    done.notes += [f"created role {name}" for name in sorted(made)]
+
+
+def _same_rows(conn: Connection, facts: DumpFacts, sent: Sent, source: str | None) -> None:
+    """Every COPY block of the file arrived, and is still there: counted by table. Raises RestoreError."""
+    wanted: dict[str, int] = {}
+    for table in facts.tables:
+        if source is None or table.database in ("", source):
+            wanted[table.name] = wanted.get(table.name, 0) + table.rows
+    for name, rows in wanted.items():
+        if sent.rows.get(name) != rows:
+            raise RestoreError(
+                f"{name}: the backup holds {rows:,} rows, {sent.rows.get(name, 0):,} arrived",
+                remedy="the target was not touched",
+            )
+
+
+def _give_up(admin: Connection, new: str, target: Live, stop: BaseException) -> None:
+    """Remove the new database after a failure; what cannot be removed is named in the error."""
+    try:
+        drop(admin, new)
+    except psycopg.Error:
+        stop.add_note(f"the database {new} is left on {target.place}; the next recovery removes it")
+
+
+def _unquoted(name: str) -> str:
+    name = name.rstrip(";")
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name

@@ -1,0 +1,148 @@
+"""Send a dump to a user's own server: stop at the first error, invent nothing, touch one database only.
+
+The sandbox's loader goes on after errors and makes up missing roles, since there every loss is a finding.
+Here a loss is a reason to stop while the target is still as it was.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import psycopg
+from psycopg import errors, sql
+from psycopg.pq import TransactionStatus
+
+from ..errors import ArtifactError, RestoreError
+from .dump import Copy, Header, Item, Meta, Statement, read_dump
+from .failures import explain, harmless, label
+from .hostile import classify, classify_insert, classify_meta
+from .live import Connection
+from .patterns import connect_target
+
+_DATABASE: Final = re.compile(
+    rb"\s*(?:DROP DATABASE|CREATE DATABASE|ALTER DATABASE|COMMENT ON DATABASE|SECURITY LABEL .*? ON DATABASE|"
+    rb'(?:GRANT|REVOKE) [^;]*? ON DATABASE)\s+(?:IF EXISTS\s+)?("(?:[^"]|"")+"|[^\s;]+)',
+    re.I | re.S,
+)
+_OWN: Final = re.compile(rb"\s*(?:DROP|CREATE) DATABASE\s", re.I)
+_MAY_FAIL: Final = re.compile(
+    rb"\s*(?:DROP\s|ALTER\s.*?\sDROP\s|SET\s|CREATE SCHEMA|COMMENT ON EXTENSION|CREATE EXTENSION)",
+    re.I | re.S,
+)
+_ROLE: Final = re.compile(r'role "(.+)" does not exist')
+_HOSTILE: Final = "do not restore this file; find out who changed it"
+
+
+@dataclass
+class Sent:
+    """What was sent: rows per table as the server counted them, and what it did not take but need not."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+
+
+def items_of(blocks: Iterable[bytes], database: str | None) -> Iterator[Item]:
+    """The items of a dump that belong to `database` (None: of the only one there is).
+
+    Raises ArtifactError where the text ends too early, and for whatever psql would act upon outside the
+    database: such a dump is hostile or broken.
+    """
+    current: str | None = None
+    for item in read_dump(blocks):
+        if isinstance(item, Header) and item.kind == "truncated":
+            raise ArtifactError(
+                f"the dump ends {item.value} (line {item.line})",
+                remedy="use an older backup; this one was cut",
+            )
+        if isinstance(item, Meta):
+            danger = classify_meta(item.text)
+            if danger and danger.refuse:
+                raise ArtifactError(f"line {item.line}: {danger.message}", remedy=_HOSTILE)
+            current = connect_target(item.text) or current
+        elif current is None or database is None or current == database:
+            yield item
+
+
+def send(
+    conn: Connection,
+    items: Iterable[Item],
+    *,
+    source: str | None,
+    target: str,
+    progress: Callable[[str], None] = lambda table: None,
+) -> Sent:
+    """Send items over `conn`, which is connected to database `target`.
+
+    Statements about database `source` are made to be about `target`; those that drop or create one are
+    left out. Raises RestoreError naming the object at the first error that means something is missing.
+    """
+    sent = Sent()
+    for item in items:
+        if isinstance(item, Copy):
+            name = f"{item.schema}.{item.table}" if item.schema else item.table
+            progress(name)
+            sent.rows[name] = sent.rows.get(name, 0) + copy_rows(conn, item)
+        elif isinstance(item, Statement):
+            statement = _mapped(item.sql, source, target)
+            if statement is not None and not execute(conn, item, statement):
+                sent.skipped.append(label(item.entry, item.sql))
+    return sent
+
+
+def copy_rows(conn: Connection, item: Copy) -> int:
+    """Load one COPY block; returns how many rows the server took. Raises RestoreError."""
+    danger = classify(item.sql)
+    if danger and danger.refuse:
+        raise ArtifactError(f"line {item.line}: {danger.message}", remedy=_HOSTILE)
+    try:
+        with conn.cursor() as cursor:
+            with cursor.copy(item.sql) as copy:
+                for block in item.data:
+                    copy.write(block)
+                if not item.data.ended:
+                    raise ArtifactError(f"the dump ends inside the rows of {item.table}")
+            return cursor.rowcount
+    except psycopg.Error as error:
+        raise stopped(item, error) from None
+
+
+def execute(conn: Connection, item: Statement, statement: bytes | None = None) -> bool:
+    """Send one statement; False when the server refused what does not matter. Raises RestoreError."""
+    text = item.sql if statement is None else statement
+    danger = classify_insert(text) if text[:6].upper() == b"INSERT" else classify(text)
+    if danger and danger.refuse:
+        raise ArtifactError(f"line {item.line}: {danger.message}", remedy=_HOSTILE)
+    try:
+        if _MAY_FAIL.match(text) and conn.info.transaction_status == TransactionStatus.INTRANS:
+            with conn.transaction():  # a savepoint: a harmless refusal must not end the whole
+                conn.execute(text, binary=True)
+        else:
+            conn.execute(text, binary=True)
+    except psycopg.Error as error:
+        comment = text[:20].upper() == b"COMMENT ON EXTENSION"
+        if harmless(text, error) or (comment and isinstance(error, errors.InsufficientPrivilege)):
+            return False
+        raise stopped(item, error) from None
+    return True
+
+
+def stopped(item: Statement | Copy, error: psycopg.Error) -> RestoreError:
+    """What stopped the recovery, without the server's words where they may quote data."""
+    role = _ROLE.search(error.diag.message_primary or "")
+    remedy = f"create the role {role[1]} first, or give the backup's roles with --globals" if role else None
+    return RestoreError(f"line {item.line}, {label(item.entry, item.sql)}: {explain(error)}", remedy=remedy)
+
+
+def _mapped(statement: bytes, source: str | None, target: str) -> bytes | None:
+    found = _DATABASE.match(statement)
+    if found is None:
+        return statement
+    named = found[1].decode("utf-8", "replace")
+    plain = named[1:-1].replace('""', '"') if named.startswith('"') else named
+    if _OWN.match(statement) or (source is not None and plain != source):
+        return None
+    begin, end = found.span(1)
+    return statement[:begin] + sql.Identifier(target).as_bytes(None) + statement[end:]

@@ -1,0 +1,193 @@
+"""`provado restore postgres` on a real server: round trips, refusals, a target never half restored."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from live_servers import SETTINGS, damage, digest, live, make_shop, postgres, query
+
+from harness.backups import order
+from harness.catalog import identify
+from harness.errors import ArtifactError, RestoreError
+from harness.model import Artifact
+from harness.postgres.backup import Choice, backup
+from harness.postgres.recover import Wish, recover
+from harness.postgres.source import recognise
+from harness.sandbox import Server
+
+UTC = SETTINGS.policy.zone
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with postgres() as started:
+        make_shop(started, "email_shop")
+        yield started
+
+
+@pytest.fixture
+def shop(server: Server) -> Iterator[str]:
+    """A database of its own for every test, a copy of the same one."""
+    name = f"shop_{time.monotonic_ns()}"
+    query(server, "postgres", f'CREATE DATABASE "{name}" TEMPLATE email_shop')
+    query(server, "postgres", f'REVOKE CONNECT ON DATABASE "{name}" FROM PUBLIC')
+    query(server, "postgres", f"ALTER DATABASE \"{name}\" SET statement_timeout = '9min'")
+    yield name
+    for (left,) in query(
+        server, "postgres", "SELECT datname FROM pg_database WHERE starts_with(datname, %s)", name
+    ):
+        query(server, "postgres", f'DROP DATABASE "{left}" WITH (FORCE)')
+
+
+def artifact(path: Path) -> Artifact:
+    found = identify(path, {"postgres": recognise})
+    assert found is not None
+    return found
+
+
+def saved(server: Server, database: str, folder: Path, choice: Choice | None = None) -> Artifact:
+    order_ = order(folder, "daily", UTC)
+    return artifact(backup(live(server, database), order_, choice or Choice(), SETTINGS).path)
+
+
+def wish(folder: Path, **more: object) -> Wish:
+    return Wish(**{"replace": True, "safety": folder / "recovery", **more})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("choice", [Choice(), Choice("custom")], ids=["plain", "custom"])
+def test_damage_and_recovery_of_the_whole(server: Server, shop: str, tmp_path: Path, choice: Choice) -> None:
+    before = digest(server, shop)
+    good = saved(server, shop, tmp_path, choice)
+    damage(server, shop)
+    with live(server, shop).connect() as session:  # somebody is connected, as services are
+        done = recover(good, live(server, shop), wish(tmp_path), SETTINGS, tmp_path)
+        with pytest.raises(psycopg.OperationalError):
+            session.execute("SELECT 1")
+    assert digest(server, shop) == before
+    assert done.rows["public.outbox"] == 3000
+    assert done.safety is not None
+    assert "not_in_backup" in gzip.decompress(done.safety.path.read_bytes()).decode()
+    (kept,) = query(
+        server, "postgres", "SELECT datname FROM pg_database WHERE datname ~ %s", f"^{shop}_before_"
+    )
+    assert any(kept[0] in line for line in done.left)
+
+
+def test_a_target_with_data_is_refused_and_a_new_one_is_made(
+    server: Server, shop: str, tmp_path: Path
+) -> None:
+    good = saved(server, shop, tmp_path)
+    before = digest(server, shop)
+    with pytest.raises(RestoreError, match="3 tables"):
+        recover(good, live(server, shop), Wish(), SETTINGS, tmp_path)
+    assert digest(server, shop) == before
+    done = recover(good, live(server, shop + "_copy"), Wish(), SETTINGS, tmp_path)
+    assert done.left == [] and done.safety is None
+    copy = digest(server, shop + "_copy")
+    assert copy == before
+
+
+def break_row(text: bytes) -> bytes:
+    """An unknown enum value in the last COPY block that has them: the server refuses it."""
+    return re.sub(rb"(c2999\t\d+\t)paid", rb"\1gone", text)
+
+
+def cut(text: bytes) -> bytes:
+    return text[: text.index(b"c1500\t")]
+
+
+def shell(text: bytes) -> bytes:
+    return text.replace(b"COPY public.outbox", b"\\! touch /tmp/provado-was-here\nCOPY public.outbox", 1)
+
+
+def unknown_role(text: bytes) -> bytes:
+    return text.replace(b"TO reader;", b"TO nobody_here;")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        (break_row, RestoreError, "outbox"),
+        (cut, ArtifactError, "the dump ends"),
+        (shell, ArtifactError, "meta-command"),
+        (unknown_role, RestoreError, "nobody_here"),
+    ],
+)
+def test_a_bad_backup_leaves_the_target_as_it_was(
+    server: Server,
+    shop: str,
+    tmp_path: Path,
+    change: Callable[[bytes], bytes],
+    error: type[Exception],
+    says: str,
+) -> None:
+    good = saved(server, shop, tmp_path)
+    text = gzip.decompress(good.path.read_bytes())
+    bad = tmp_path / "bad.sql.gz"
+    bad.write_bytes(gzip.compress(change(text)))
+    assert change(text) != text
+    before = digest(server, shop)
+    with pytest.raises(error, match=says) as stopped:
+        recover(artifact(bad), live(server, shop), wish(tmp_path), SETTINGS, tmp_path)
+    assert "gone" not in str(stopped.value)  # no row values
+    assert digest(server, shop) == before
+    databases = query(
+        server, "postgres", "SELECT datname FROM pg_database WHERE starts_with(datname, %s)", shop
+    )
+    assert databases == [(shop,)]
+
+
+def test_roles_that_are_missing_come_from_the_globals(server: Server, shop: str, tmp_path: Path) -> None:
+    query(server, shop, "CREATE ROLE seller; GRANT SELECT ON outbox TO seller")
+    good = saved(server, shop, tmp_path)
+    query(server, shop, "DROP OWNED BY seller; DROP ROLE seller")
+    done = recover(good, live(server, shop), wish(tmp_path), SETTINGS, tmp_path)
+    assert "created role seller" in done.notes
+    rights = query(server, shop, "SELECT has_table_privilege('seller', 'outbox', 'SELECT')")
+    assert rights == [(True,)]
+
+
+def test_a_dump_without_create_keeps_the_targets_own_rights(
+    server: Server, shop: str, tmp_path: Path
+) -> None:
+    before = digest(server, shop)
+    good = saved(server, shop, tmp_path)
+    text = gzip.decompress(good.path.read_bytes())
+    start = text.index(b"CREATE DATABASE")
+    end = text.index(b"SET statement_timeout = 0;", start)
+    bare = tmp_path / "bare.sql"
+    bare.write_bytes(text[:start] + text[end:].replace(b"REVOKE CONNECT", b"-- REVOKE CONNECT"))
+    damage(server, shop)
+    recover(artifact(bare), live(server, shop), wish(tmp_path, drop_old=True), SETTINGS, tmp_path)
+    assert digest(server, shop) == before
+
+
+def test_services_that_keep_connecting_do_not_stop_it(server: Server, shop: str, tmp_path: Path) -> None:
+    good = saved(server, shop, tmp_path)
+    over = threading.Event()
+
+    def busy() -> None:
+        while not over.is_set():
+            try:
+                with live(server, shop).connect() as conn:
+                    conn.execute("SELECT pg_sleep(0.05)")
+            except Exception:
+                time.sleep(0.01)
+
+    workers = [threading.Thread(target=busy) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    try:
+        recover(good, live(server, shop), wish(tmp_path, safety=None, drop_old=True), SETTINGS, tmp_path)
+    finally:
+        over.set()
+        for worker in workers:
+            worker.join()
+    assert query(server, shop, "SELECT count(*) FROM outbox") == [(3000,)]
