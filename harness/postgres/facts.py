@@ -98,8 +98,12 @@ class DumpFacts:
     @property
     def major(self) -> int | None:
         """Major version of the source; 9.6 counts as 9."""
-        found = _VERSION.match(self.server_version or "")
-        return int(found[1]) if found else None
+        return _major(self.server_version)
+
+    @property
+    def dump_major(self) -> int | None:
+        """Major version of the pg_dump that wrote the file."""
+        return _major(self.dump_version)
 
     @property
     def taken_at(self) -> datetime | None:
@@ -153,6 +157,11 @@ def read_facts(blocks: Iterable[bytes]) -> DumpFacts:
         facts.problem = problem
     _close_large(facts, state)
     return facts
+
+
+def _major(version: str | None) -> int | None:
+    found = _VERSION.match(version or "")
+    return int(found[1]) if found else None
 
 
 def table_entries(facts: DumpFacts, *kinds: str) -> Iterator[tuple[str, Entry]]:

@@ -11,9 +11,8 @@ from .. import process
 from ..component import DrillContext, Inspection
 from ..errors import ArtifactError
 from ..model import Artifact
-from ..sandbox import find_tool
 from .facts import DumpFacts, read_facts
-from .source import ARCHIVES, sha256_of, sql_text
+from .source import ARCHIVES, pg_restore_for, sha256_of, sql_text
 
 _CREATED: Final = re.compile(r"^; Archive created at (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", re.M)
 READABLE: Final = {"plain", "pg_dumpall", *ARCHIVES}
@@ -51,9 +50,9 @@ def inspect(artifact: Artifact, ctx: DrillContext) -> Inspection:
 
 def _archive_time(artifact: Artifact, ctx: DrillContext) -> datetime | None:
     """When an archive was made; pg_dump stores the wall clock of its machine without a zone: taken as UTC."""
-    tool = find_tool("pg_restore", ctx.settings.sandbox)
-    if tool is None or artifact.packing:
+    if artifact.packing:
         return None
+    tool = pg_restore_for(artifact.path, ctx.settings.sandbox)
     listed = process.run([tool, "-l", artifact.path], timeout_s=60, env={"TZ": "UTC"})
     found = _CREATED.search(listed.stdout[:4096].decode("utf-8", "replace"))
     return datetime.fromisoformat(found[1]).replace(tzinfo=UTC) if found else None

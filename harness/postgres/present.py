@@ -94,7 +94,7 @@ def missing(conn: Connection, entries: Iterable[Entry]) -> list[Entry]:
         if entry.data or entry.type not in KNOWN:
             continue
         name = _key(entry)
-        if there[name] > 0:
+        if there[name] > 0 or _named_alone(there, name):
             if entry.type in ("FUNCTION", "PROCEDURE", "AGGREGATE", "OPERATOR"):
                 there[name] -= 1  # overloads: as many as the TOC has
         else:
@@ -127,6 +127,14 @@ def _key(entry: Entry) -> Name:
         name = name[: name.rfind("(")] if "(" in name else name
     schema = None if entry.type in _SCHEMALESS else entry.schema
     return entry.type, schema, _flat(name)
+
+
+def _named_alone(there: Counter[Name], name: Name) -> bool:
+    """True for constraints, triggers and the like as pg_dump before 9.6 names them: without their table."""
+    kind, schema, alone = name
+    return " " not in alone and any(
+        k == kind and s == schema and n.endswith(f" {alone}") for k, s, n in there if k not in _BESIDES
+    )
 
 
 def _flat(name: str) -> str:

@@ -142,6 +142,14 @@ def restore(inspection: Inspection, ctx: DrillContext) -> Iterator[RestoredPostg
             subject.teardown = server.teardown()
 
 
+def _target(artifact: Artifact, facts: DumpFacts) -> int | None:
+    """Major version to restore into: the source's. An archive needs the tools of the pg_dump that wrote it, and
+    those write SQL for their own version at least (pg_dump's documentation, Notes)."""
+    if artifact.format in source.ARCHIVES and facts.major and facts.dump_major:
+        return max(facts.major, facts.dump_major)
+    return facts.major
+
+
 def outcome(subject: RestoredPostgres) -> Outcome:
     """What is known of the drill now; after teardown with its proof."""
     facts = subject.facts_of_file

@@ -19,7 +19,8 @@ from .. import process
 from ..component import DrillContext
 from ..errors import ArtifactError, ToolError
 from ..model import Artifact
-from ..sandbox import find_tool
+from ..sandbox import find_tools
+from ..settings import SandboxSettings
 from ..stream import Stream, encryption_of, open_file
 
 ARCHIVES: Final = {"custom", "directory", "tar"}
@@ -43,7 +44,7 @@ _SQL: Final = (
 
 
 def recognise(path: Path, head: bytes) -> str | None:
-    """Format of a PostgreSQL backup: plain, pg_dumpall, custom, directory, tar, physical, encrypted; else None."""
+    """Format of a backup: plain, pg_dumpall, custom, directory, tar, physical, encrypted; else None."""
     if path.is_dir():
         if (path / "toc.dat").is_file():
             return "directory"
@@ -105,12 +106,28 @@ def _archive_text(artifact: Artifact, ctx: DrillContext, stage: str) -> Iterator
         _whole_tar(path)
     if artifact.format == "directory":
         _plain_files(path)
-    tool = find_tool("pg_restore", ctx.settings.sandbox)
-    if tool is None:
-        raise ToolError("no pg_restore found", remedy="install a PostgreSQL client or provado[embedded]")
+    tool = pg_restore_for(path, ctx.settings.sandbox)
     limit_s = _SILENCE_S + artifact.bytes / _SEEK_BYTES_PER_S
     with process.reading([tool, "--create", "-f", "-", path]) as (out, pipe):
         yield _archive_blocks(out, pipe, artifact, ctx, stage, limit_s)
+
+
+def pg_restore_for(archive: Path, settings: SandboxSettings) -> Path:
+    """A pg_restore that knows the archive's version and compression; a damaged archive gets the newest."""
+    tools = find_tools("pg_restore", settings)
+    if not tools:
+        raise ToolError("no pg_restore found", remedy="install a PostgreSQL client or provado[embedded]")
+    lacks = []
+    for tool in tools:
+        errors = process.run([tool, "-l", archive], timeout_s=60).stderr.decode("utf-8", "replace")
+        if "does not support compression" not in errors and "unsupported version" not in errors:
+            return tool
+        lacks.append(str(tool))
+    raise ToolError(
+        "no pg_restore here reads the archive: it is newer, or compressed in a way that they do not know",
+        where=archive.name,
+        remedy=f"install the PostgreSQL client of the version that wrote it (tried {', '.join(lacks)})",
+    )
 
 
 def _archive_blocks(
@@ -134,12 +151,6 @@ def _archive_blocks(
     if done.code == 0:
         return
     errors = done.error_text()
-    if "unsupported version" in errors:
-        raise ToolError(
-            "the archive is newer than any pg_restore here",
-            where=artifact.path.name,
-            remedy="install the PostgreSQL client of the version that wrote it",
-        )
     raise ArtifactError(
         f"pg_restore could not read the archive to its end ({_reason(errors)})",
         where=artifact.path.name,

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..settings import SandboxSettings
 from . import choose, folders, lease, local
 from .base import PostgresRequest, Provider, RedisRequest, Server, ServerDied
-from .binaries import Binaries, find_tool, postgres_servers, redis_servers
+from .binaries import Binaries, find_tool, find_tools, postgres_servers, redis_servers
 from .instance import end_all
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "ServerDied",
     "end_all",
     "find_tool",
+    "find_tools",
     "postgres_sandbox",
     "providers",
     "redis_sandbox",

@@ -99,14 +99,15 @@ def redis_servers(explicit: Path | None) -> tuple[Binaries, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def find_tool(name: str, settings: SandboxSettings) -> Path | None:
-    """The newest `name` (pg_restore, pg_dump, redis-check-rdb ...) at hand; an explicit folder wins.
+def find_tools(name: str, settings: SandboxSettings) -> tuple[Path, ...]:
+    """Every `name` (pg_restore, redis-check-rdb ...) at hand, newest first; an explicit folder's alone.
 
-    Newest, because pg_restore reads archives of every older version but of no newer one.
+    Newest first, because pg_restore reads archives of every older version but of no newer one; others may
+    still be wanted, since a build may lack a compression method that an older one has.
     """
     explicit = settings.postgres_bin if name.startswith("pg_") or name == "psql" else settings.redis_bin
     if explicit and _runs(explicit / name):
-        return explicit / name
+        return (explicit / name,)
     if name.startswith("pg_") or name in ("psql", "createdb"):
         servers = sorted(postgres_servers(settings.postgres_bin), key=lambda b: b.numbers, reverse=True)
         candidates = [b.server.parent / name for b in servers]
@@ -116,10 +117,12 @@ def find_tool(name: str, settings: SandboxSettings) -> Path | None:
         )
         candidates = [b.server.parent / name for b in redis]
     on_path = shutil.which(name)
-    for candidate in [*candidates, *([Path(on_path)] if on_path else [])]:
-        if _runs(candidate):
-            return candidate
-    return None
+    return tuple(c for c in [*candidates, *([Path(on_path)] if on_path else [])] if _runs(c))
+
+
+def find_tool(name: str, settings: SandboxSettings) -> Path | None:
+    """The newest of `find_tools`, None when there is none."""
+    return next(iter(find_tools(name, settings)), None)
 
 
 def _engine(name: str) -> str:
