@@ -6,7 +6,7 @@ pg_dump writes the file itself, so its exit status is the backup's; there is no 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -14,9 +14,11 @@ from .. import process
 from ..atomic import write_atomic
 from ..backups import Order, Taken, discarded_on_error, finish, need_room, partial, taking
 from ..errors import ArtifactError, ConfigError, ToolError
+from ..manifest import Manifest, write_manifest
 from ..redact import mask
 from ..settings import Settings
 from ..stream import Stream, open_file
+from .capture import capture_facts, snapshot, to_manifest
 from .live import Connection, Live, client, major_of
 
 Format = Literal["plain", "custom"]
@@ -51,12 +53,15 @@ def backup(source: Live, order: Order, choice: Choice, settings: Settings) -> Ta
         need_room(order.folder, _expected_bytes(conn, final, choice))
         tool = client("pg_dump", major_of(conn), settings.sandbox)
         with discarded_on_error(partial(order.folder, final.name)) as path:
-            _dump(tool, source, path, choice, order)
+            facts = _dumped(tool, source, conn, path, choice, order)
             sha256 = _validate(path, choice, conn, order, settings)
             roles, notes = _globals(source, conn, final, order, settings)
+            size, beside = path.stat().st_size, None
+            if facts is not None:
+                beside = final.with_name(final.name + ".manifest.json")
+                write_manifest(beside, replace(facts, artifact={"sha256": sha256, "bytes": size}))
             finish(path, final)
-        size = final.stat().st_size
-        taken = Taken(final, None, roles, size, sha256, round(time.monotonic() - began, 3), notes)
+        taken = Taken(final, beside, roles, size, sha256, round(time.monotonic() - began, 3), notes)
         log.write(f"Backup concluído: {final.name} ({size} bytes em {taken.seconds:.1f} s)")
         return taken
 
@@ -88,6 +93,23 @@ def _ending(path: Path) -> str:
 
 def _literal(text: str) -> str:
     return "".join(f"[{c}]" if c in "*?[" else c for c in text)
+
+
+def _dumped(
+    tool: Path, source: Live, conn: Connection, path: Path, choice: Choice, order: Order
+) -> Manifest | None:
+    """Write the dump; for a whole database also capture what its snapshot holds.
+
+    The capture goes first: sequences know no snapshots, and a dump whose sequences run ahead of the
+    manifest is good, one whose sequences lag behind is not.
+    """
+    if choice.tables or not choice.manifest:
+        _dump(tool, source, path, choice, order)
+        return None
+    with snapshot(conn) as name:
+        facts = capture_facts(conn)
+        _dump(tool, source, path, choice, order, name)
+    return to_manifest(facts, snapshot=name)
 
 
 def _dump(

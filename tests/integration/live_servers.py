@@ -96,8 +96,8 @@ def digest(server: Server, database: str) -> dict[str, Any]:
         ).fetchall()
         one["sequence"] = conn.execute("SELECT last_value, is_called FROM companies_id_seq").fetchone()
         one["database"] = conn.execute(
-            "SELECT array(SELECT unnest(datacl)::text ORDER BY 1), array(SELECT unnest(setconfig) FROM pg_db_role_setting s"
-            " WHERE s.setdatabase = d.oid)"
+            "SELECT array(SELECT unnest(datacl)::text ORDER BY 1),"
+            " array(SELECT unnest(setconfig) FROM pg_db_role_setting s WHERE s.setdatabase = d.oid)"
             " FROM pg_database d WHERE datname = current_database()"
         ).fetchone()
     return one

@@ -15,6 +15,7 @@ from harness import process
 from harness.backups import order
 from harness.errors import ConfigError, ToolError
 from harness.lock import folder_lock
+from harness.manifest import read_manifest
 from harness.postgres.backup import Choice, backup
 from harness.redact import Secret
 from harness.sandbox import Server
@@ -41,6 +42,10 @@ def test_a_plain_backup_is_named_as_the_runbook_names_it(shop: Server, tmp_path:
     assert b"-- PostgreSQL database dump complete" in text[-300:]
     assert b"DROP DATABASE" not in text and b"OWNER TO" in text and b"GRANT SELECT" in text
     assert taken.globals and "CREATE ROLE reader" in taken.globals.read_text()
+    assert taken.manifest is not None
+    manifest = read_manifest(taken.manifest, "postgres")
+    assert manifest.artifact == {"sha256": taken.sha256, "bytes": taken.bytes}
+    assert manifest.facts["tables"]["public.outbox"]["rows"] == 3000
     assert (taken.path.stat().st_mode & 0o777, taken.globals.stat().st_mode & 0o777) == (0o640, 0o600)
     log = (tmp_path / "backup.log").read_text()
     assert "Iniciando backup daily de email_shop" in log
@@ -78,7 +83,7 @@ def test_a_dump_that_dies_leaves_no_backup(shop: Server, tmp_path: Path) -> None
     )
     source = live(shop, "email_shop")
     weak = replace(source, parameters={**source.parameters, "user": "weak"}, password=Secret("weak-pass"))
-    with pytest.raises(ToolError, match="permission denied"):
+    with pytest.raises(ToolError, match="no privilege to read"):
         backup(weak, order(tmp_path, "daily", UTC), Choice(), SETTINGS)
     assert set(names(tmp_path)) <= {".provado.lock", "backup.log"}
 
