@@ -127,7 +127,9 @@ def restore(inspection: Inspection, ctx: DrillContext) -> Iterator[RestoredPostg
     subject = RestoredPostgres(inspection, ctx)
     with _stage(subject, "sandbox"):
         request = PostgresRequest(
-            facts.major, extensions=frozenset(facts.extensions - {"plpgsql"}), icu=facts.icu
+            _target(inspection.artifact, facts),
+            extensions=frozenset(facts.extensions - {"plpgsql"}),
+            icu=facts.icu,
         )
         opened = postgres_sandbox(request, ctx.settings.sandbox, deadline=ctx.deadline)
         server = opened.__enter__()
@@ -143,8 +145,11 @@ def restore(inspection: Inspection, ctx: DrillContext) -> Iterator[RestoredPostg
 
 
 def _target(artifact: Artifact, facts: DumpFacts) -> int | None:
-    """Major version to restore into: the source's. An archive needs the tools of the pg_dump that wrote it, and
-    those write SQL for their own version at least (pg_dump's documentation, Notes)."""
+    """Major version to restore into: the source's.
+
+    An archive can only be read with the tools of the pg_dump that wrote it, and those write SQL for servers
+    of their own version and later (pg_dump's documentation, Notes): their version, if it is newer.
+    """
     if artifact.format in source.ARCHIVES and facts.major and facts.dump_major:
         return max(facts.major, facts.dump_major)
     return facts.major
