@@ -21,6 +21,7 @@ from ..model import (
     Evidence,
     Finding,
     Measured,
+    Origin,
     Proves,
     SandboxInfo,
     Severity,
@@ -208,6 +209,7 @@ def missing(path: Path, component: str | None, why: str, now: datetime) -> Evide
         Severity.CRITICAL,
         str(path),
         why,
+        Origin.DECLARED,
         remedy="find out why no backup was taken, and take one now: provado backup",
     )
     result = CheckResult(
