@@ -10,6 +10,7 @@ COMMANDS: Final = {  # name -> module below this package and the click command i
     "monitor": "monitor:command",
     "prune": "prune:command",
     "evidence": "evidence:evidence",
+    "report": "report:report",
     "doctor": "doctor:doctor",
     "schema": "schema:schema",
     "completion": "completion:completion",

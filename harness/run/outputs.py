@@ -84,4 +84,9 @@ class Outputs:
 
     def seal(self, written: Written) -> ledger.Head:
         """Close the ledger's record over everything in `folder`, and publish it. Call it last."""
-        return ledger.finish(self._entry, written.evidence)
+        head = ledger.finish(self._entry, written.evidence)
+        from ..report.period import render_index
+
+        page = render_index(history(self._output, limit=1000), self._session.plan.settings.lang)
+        write_atomic(self._output / "index.html", page)
+        return head
