@@ -1,0 +1,87 @@
+"""What the Compose specification knows: keys by place, and the shape of their values."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+TOP_KEYS: Final = frozenset(
+    {"version", "name", "services", "networks", "volumes", "configs", "secrets", "include", "models"}
+)
+BLOCK_KEYS: Final = {
+    "networks": frozenset(
+        {"driver", "driver_opts", "attachable", "enable_ipv4", "enable_ipv6", "external", "internal", "ipam"}
+        | {"labels", "name"}
+    ),
+    "volumes": frozenset({"driver", "driver_opts", "external", "labels", "name"}),
+    "configs": frozenset({"file", "environment", "content", "external", "name", "labels", "template_driver"}),
+    "secrets": frozenset(
+        {"file", "environment", "external", "name", "labels", "driver", "driver_opts", "template_driver"}
+    ),
+}
+_LISTS: Final = (  # a list, or a mapping of names
+    "annotations blkio_config build cap_add cap_drop configs credential_spec depends_on deploy develop"
+    " devices device_cgroup_rules dns_opt environment expose external_links extra_hosts gpus group_add"
+    " healthcheck labels links logging models networks ports post_start pre_stop profiles provider secrets"
+    " security_opt storage_opt sysctls ulimits volumes volumes_from"
+)
+_TEXTS: Final = (  # a single word or number
+    "cgroup cgroup_parent container_name cpu_count cpu_percent cpu_period cpu_quota cpu_rt_period"
+    " cpu_rt_runtime cpu_shares cpus cpuset domainname hostname image ipc isolation mac_address mem_limit"
+    " mem_reservation mem_swappiness memswap_limit network_mode oom_score_adj pid pids_limit platform"
+    " pull_policy restart runtime scale shm_size stop_grace_period stop_signal user userns_mode uts"
+    " volume_driver working_dir pull_refresh_after"
+)
+_FLAGS: Final = "attach init oom_kill_disable privileged read_only stdin_open tty use_api_socket"
+_EITHER: Final = "command entrypoint env_file extends dns dns_search label_file tmpfs"
+SERVICE_KEYS: Final = frozenset(f"{_LISTS} {_TEXTS} {_FLAGS} {_EITHER}".split())
+_KINDS: Final = {
+    **dict.fromkeys(_LISTS.split(), "nested"),
+    **dict.fromkeys(_TEXTS.split(), "text"),
+    **dict.fromkeys(_FLAGS.split(), "flag"),
+}
+_BUILD_AS_TEXT: Final = frozenset({"build", "gpus", "credential_spec"})
+_MAPPINGS: Final = frozenset(
+    {"blkio_config", "deploy", "develop", "healthcheck", "logging", "provider", "ulimits", "storage_opt"}
+)
+_SEQUENCES: Final = frozenset(
+    {"cap_add", "cap_drop", "devices", "expose", "ports", "profiles", "security_opt", "volumes", "links"}
+)
+
+
+def shape_trouble(key: str, value: Any) -> str:
+    """Why Compose refuses a service key's value; "" when it does not. No value is quoted."""
+    if value is None or (isinstance(value, str) and "${" in value):
+        return ""
+    kind = _KINDS.get(key)
+    if kind == "text" and isinstance(value, (dict, list)):
+        return "must be a single value"
+    if (
+        kind == "flag"
+        and not isinstance(value, bool)
+        and str(value).lower() not in ("true", "false", "yes", "no")
+    ):
+        return "must be true or false"
+    if kind == "nested" and not isinstance(value, (dict, list)) and key not in _BUILD_AS_TEXT:
+        return "must be a list or hold keys"
+    if key in _MAPPINGS and not isinstance(value, dict):
+        return "must hold keys"
+    if key in _SEQUENCES and not isinstance(value, list):
+        return "must be a list"
+    if key == "ports":
+        return _ports(value)
+    return ""
+
+
+def _ports(ports: list[Any]) -> str:
+    for port in ports:
+        if isinstance(port, dict):
+            if "target" not in port:
+                return "has an entry without `target`"
+            continue
+        if "$" in str(port):
+            continue
+        inside = str(port).rsplit(":", 1)[-1].split("/")[0]
+        numbers = inside.split("-")
+        if len(numbers) > 2 or not all(n.isdecimal() and 0 < int(n) < 65536 for n in numbers):
+            return "has an entry that is no port"
+    return ""
