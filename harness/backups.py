@@ -8,7 +8,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -50,10 +50,15 @@ class Order:
     prefix: str | None = None
     timeout_s: float = 4 * 3600.0
 
-    def name(self, prefix: str, ending: str, *, with_kind: bool = True) -> str:
-        """`<prefix>-<kind>-YYYYMMDD-HHMMSS<ending>`, as the runbook names backups."""
+    def path(self, prefix: str, ending: str, *, with_kind: bool = True) -> Path:
+        """`<prefix>-<kind>-YYYYMMDD-HHMMSS<ending>`, as the runbook names backups; the next free second."""
         kind = f"-{self.kind}" if with_kind else ""
-        return f"{self.prefix or prefix}{kind}-{self.at:%Y%m%d-%H%M%S}{ending}"
+        for later in range(60):
+            stamp = self.at + timedelta(seconds=later)
+            path = self.folder / f"{self.prefix or prefix}{kind}-{stamp:%Y%m%d-%H%M%S}{ending}"
+            if not path.exists():
+                return path
+        raise ToolError("holds a backup of every second of this minute", where=str(self.folder))
 
 
 def order(

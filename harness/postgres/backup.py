@@ -49,7 +49,7 @@ def backup(source: Live, order: Order, choice: Choice, settings: Settings) -> Ta
         _check_tables(conn, choice.tables)
         prefix = source.database.replace("_", "-") + ("-tables" if choice.tables else "")
         ending = ".dump" if choice.format == "custom" else ".sql.gz" if choice.compress else ".sql"
-        final = order.folder / order.name(prefix, ending)
+        final = order.path(prefix, ending)
         need_room(order.folder, _expected_bytes(conn, final, choice))
         tool = client("pg_dump", major_of(conn), settings.sandbox)
         with discarded_on_error(partial(order.folder, final.name)) as path:

@@ -58,7 +58,7 @@ def url(server: Server, database: str) -> str:
 def query(server: Server, database: str, text: str, *values: object) -> list[tuple[Any, ...]]:
     """Rows of one query (or nothing for other statements)."""
     with live(server, database).connect() as conn:
-        cursor = conn.execute(text, values)  # type: ignore[arg-type]
+        cursor = conn.execute(text.encode(), values or None)
         return cursor.fetchall() if cursor.description else []
 
 
