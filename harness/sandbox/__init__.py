@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..errors import SandboxError
 from ..settings import SandboxSettings
-from . import choose, folders, lease, local
+from . import choose, container, engine, folders, lease, local
 from .base import PostgresRequest, Provider, RedisRequest, Server, ServerDied
 from .binaries import Binaries, find_tool, find_tools, postgres_servers, redis_servers
 from .instance import end_all
@@ -34,12 +35,25 @@ def postgres_sandbox(
 ) -> Iterator[Server]:
     """A PostgreSQL server that fits the request, until the block is left; `deadline` in monotonic seconds.
 
-    Raises SandboxError, naming what was looked at and the remedy, when this machine has none.
+    Tries the fitting servers in the order of DESIGN section 4. Raises SandboxError, naming what was looked
+    at and the remedy, when this machine has none.
     """
-    fitting = choose.postgres_binaries(request, settings)
-    if not fitting:
-        raise choose.no_postgres(request, [_named(b) for b in postgres_servers(settings.postgres_bin)])
-    with local.postgres(fitting[0], settings, deadline=deadline) as server:
+    options = choose.postgres_options(request, settings)
+    looked_at = list(options.refused)
+    with contextlib.ExitStack() as stack:
+        for choice in options.choices:
+            try:
+                if isinstance(choice, Binaries):
+                    start = local.postgres(choice, settings, deadline=deadline)
+                else:
+                    start = container.postgres(choice, request, settings, deadline=deadline)
+                server = stack.enter_context(start)
+            except SandboxError as error:
+                looked_at.append(f"{_named(choice)} did not serve: {error.what}")
+            else:
+                break
+        else:
+            raise choose.no_postgres(request, settings, looked_at)
         yield server
 
 
@@ -50,17 +64,44 @@ def redis_sandbox(request: RedisRequest, settings: SandboxSettings, *, deadline:
     Raises ServerDied when the server ends while loading (the backup may be why), SandboxError when this
     machine has no server that fits.
     """
-    fitting = choose.redis_binaries(request, settings)
-    if not fitting:
-        raise choose.no_redis(request, [_named(b) for b in redis_servers(settings.redis_bin)])
-    with local.redis(fitting[0], request, settings, deadline=deadline) as server:
+    options = choose.redis_options(request, settings)
+    looked_at = list(options.refused)
+    with contextlib.ExitStack() as stack:
+        for choice in options.choices:
+            try:
+                if isinstance(choice, Binaries):
+                    start = local.redis(choice, request, settings, deadline=deadline)
+                else:
+                    start = container.redis(choice, request, settings, deadline=deadline)
+                server = stack.enter_context(start)
+            except ServerDied as error:
+                if "Can't handle RDB format version" not in error.log:
+                    raise
+                looked_at.append(f"{_named(choice)} is too old for it")
+            except SandboxError as error:
+                looked_at.append(f"{_named(choice)} did not serve: {error.what}")
+            else:
+                break
+        else:
+            raise choose.no_redis(request, settings, looked_at)
         yield server
 
 
 def providers(settings: SandboxSettings) -> tuple[Provider, ...]:
-    """Every way this machine has to get a server, for `provado doctor`."""
+    """Every way this machine has to get a server, for `provado doctor`: binaries, and images at hand."""
     found = (*postgres_servers(settings.postgres_bin), *redis_servers(settings.redis_bin))
-    return tuple(Provider(b.engine, "local", b.provider, b.version, str(b.server.parent)) for b in found)
+    local_ones = [Provider(b.engine, "local", b.provider, b.version, str(b.server.parent)) for b in found]
+    client = engine.connect()
+    if client is None:
+        return tuple(local_ones)
+    name = engine.name_of(client)
+    images = [
+        Provider(kind, "container", name, "", tag)
+        for tag in sorted(tag for image in client.images.list() for tag in image.tags)
+        for kind in ("postgres", "redis", "valkey")
+        if tag.rpartition("/")[2].partition(":")[0] == kind
+    ]
+    return (*local_ones, *images)
 
 
 def sweep() -> list[str]:
@@ -68,11 +109,15 @@ def sweep() -> list[str]:
     removed = []
     for name, left in lease.left_over():
         lease.kill(left)
+        if left.container and not engine.remove_container(left.container):
+            continue  # the engine does not answer now; the lease stays for the next run
         if folders.remove(Path(left.folder)):
             lease.drop(name)
             removed.append(f"sandbox {left.folder} of a run that ended without cleaning up")
     return removed
 
 
-def _named(server: Binaries) -> str:
-    return f"{server.engine} {server.version} ({server.provider})"
+def _named(choice: choose.Choice) -> str:
+    if isinstance(choice, Binaries):
+        return f"{choice.engine} {choice.version} ({choice.provider})"
+    return f"the image {choice.name}"

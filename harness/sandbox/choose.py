@@ -1,79 +1,242 @@
-"""Which server serves a request: the order of DESIGN section 4, and what to say when none does."""
+"""Which servers serve a request, best first, and why the others do not (the order of DESIGN section 4)."""
 
 from __future__ import annotations
 
-from ..errors import SandboxError
+import mmap
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from .. import process
+from ..errors import SandboxError, ToolError
 from ..settings import SandboxSettings
+from . import engine
 from .base import PostgresRequest, RedisRequest
 from .binaries import Binaries, postgres_servers, redis_servers
 
+_NEWEST_POSTGRES = 18
+# RDB version -> the oldest Redis that loads it (FACTS.md; tried with every writer), and its image's tag.
+_REDIS_FOR_RDB = {10: ((7, 0), "7"), 11: ((7, 2), "7.2"), 12: ((7, 4), "7.4")}
+_NEWEST_RDB = 12
 
-def postgres_binaries(request: PostgresRequest, settings: SandboxSettings) -> list[Binaries]:
-    """Local servers that can take the restore, best first."""
-    servers = postgres_servers(settings.postgres_bin)
-    if settings.postgres_bin:
-        servers = tuple(s for s in servers if s.provider == "path")
-    fitting = []
-    for server in servers:
-        if (
-            request.major is None
-            or server.major == request.major
-            or (not request.exact and server.major > request.major)
-        ):
+
+@dataclass(frozen=True)
+class Image:
+    """A container image to run: the server (`postgres`, `redis`, `valkey`) and the tag's version."""
+
+    engine: str
+    version: str
+    name: str
+    local: bool
+
+
+Choice = Binaries | Image
+
+
+@dataclass(frozen=True)
+class Options:
+    """Servers to try in turn, and in words what was looked at and does not fit."""
+
+    choices: tuple[Choice, ...]
+    refused: tuple[str, ...]
+
+
+def postgres_options(request: PostgresRequest, settings: SandboxSettings) -> Options:
+    """The order: explicit path, system server of the same major, image at hand, wheel of the same major,
+    newer servers by age, image to be fetched. Without a known major the newest server comes first."""
+    if settings.kind == "container":
+        image = _postgres_image(request, settings)
+        if image is None:
+            raise engine.no_engine()
+        return Options((image,), ())
+    fitting: list[Binaries] = []
+    refused: list[str] = []
+    for server in postgres_servers(settings.postgres_bin):
+        if settings.postgres_bin and server.provider != "path":
+            continue
+        lack = _lack(server, request)
+        if lack:
+            refused.append(f"PostgreSQL {server.version} ({server.provider}) {lack}")
+        else:
             fitting.append(server)
+    if settings.postgres_bin or settings.kind == "local":
+        return Options(tuple(_by_age(fitting, request)), tuple(refused))
+    same = [s for s in fitting if s.major == request.major] if request.major else _by_age(fitting, request)
+    choices: list[Choice] = [*(s for s in same if not s.wheel or not request.major)]
+    image = None if choices else _postgres_image(request, settings)
+    choices += [image] if image and image.local else []
+    choices += [s for s in _by_age(fitting, request) if s not in choices]
+    choices += [image] if image and not image.local else []
+    return Options(tuple(choices), tuple(refused))
+
+
+def _by_age(servers: list[Binaries], request: PostgresRequest) -> list[Binaries]:
     if request.major is None:
-        return sorted(fitting, key=lambda s: s.numbers, reverse=True)
-    return sorted(fitting, key=lambda s: (s.major, s.wheel))
+        return sorted(servers, key=lambda s: (s.numbers, not s.wheel), reverse=True)
+    return sorted(servers, key=lambda s: (s.major, s.wheel))
 
 
-def redis_binaries(request: RedisRequest, settings: SandboxSettings) -> list[Binaries]:
-    """Local servers that load the RDB version, oldest Redis first, then Valkey."""
-    servers = redis_servers(settings.redis_bin)
-    if settings.redis_bin:
-        servers = tuple(s for s in servers if s.provider == "path")
-    fitting = [s for s in servers if loads(s.engine, s.numbers, request)]
-    return sorted(fitting, key=lambda s: (s.engine != "redis", s.numbers))
+def _lack(server: Binaries, request: PostgresRequest) -> str | None:
+    """Why a server cannot take the restore, in words that follow its name; None when it can."""
+    if request.major and server.major < request.major:
+        return f"is older than the source ({request.major})"
+    if request.major and request.exact and server.major != request.major:
+        return f"is not the source's major version ({request.major})"
+    missing = sorted(name for name in request.extensions if not _has_extension(server, name))
+    if missing:
+        return f"lacks the extension {', '.join(missing)}"
+    if request.icu and not _has_icu(server.server):
+        return "is built without ICU collations"
+    return None
 
 
-def loads(engine: str, version: tuple[int, ...], request: RedisRequest) -> bool:
-    """Whether a server loads the requested RDB version (the table in FACTS.md, found by trying)."""
+def _has_extension(server: Binaries, name: str) -> bool:
+    return "/" not in name and any((place / f"{name}.control").is_file() for place in _extensions(server))
+
+
+@lru_cache(maxsize=64)
+def _extensions(server: Binaries) -> tuple[Path, ...]:
+    """Folders that hold the server's extension control files."""
+    bin_folder = server.server.parent
+    near = [bin_folder.parent / "share" / inner for inner in ("extension", "postgresql/extension")]
+    near.append(Path(f"/usr/share/postgresql/{server.major}/extension"))
+    found = tuple(place for place in near if place.is_dir())
+    if not found and (bin_folder / "pg_config").is_file():
+        try:
+            done = process.run([bin_folder / "pg_config", "--sharedir"], timeout_s=10)
+        except ToolError:
+            return ()
+        found = (Path(done.stdout.decode("utf-8", "replace").strip()) / "extension",)
+    return found
+
+
+@lru_cache(maxsize=64)
+def _has_icu(server: Path) -> bool:
+    """Whether the program is linked with ICU (its symbols stand in the file)."""
+    with server.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(b"ucol_open") >= 0
+
+
+def _postgres_image(request: PostgresRequest, settings: SandboxSettings) -> Image | None:
+    """The image for the source's major (the newest that is here, or exists, when that is unknown)."""
+    client = engine.connect()
+    if client is None:
+        return None
+    if request.major:
+        tags = ["9.6" if request.major == 9 else str(request.major)]
+        if not request.exact:  # a newer one that is here spares a download
+            tags += [str(major) for major in range(max(request.major, 9) + 1, _NEWEST_POSTGRES + 1)]
+    else:
+        tags = [str(major) for major in range(_NEWEST_POSTGRES, 9, -1)]
+    return _first_image("postgres", tags, settings)
+
+
+def _first_image(server: str, tags: list[str], settings: SandboxSettings) -> Image:
+    client = engine.connect()
+    for tag in tags:
+        name = engine.image_name(server, tag, settings)
+        if engine.local_image(client, name):
+            return Image(server, tag, name, True)
+    return Image(server, tags[0], engine.image_name(server, tags[0], settings), False)
+
+
+def redis_options(request: RedisRequest, settings: SandboxSettings) -> Options:
+    """The order: explicit path, system server, image at hand, wheel, image to be fetched; in each the oldest
+    Redis that loads the file before newer ones, and Redis before Valkey."""
+    if settings.kind == "container":
+        image = _redis_image(request, settings)
+        if image is None:
+            raise engine.no_engine()
+        return Options((image,), ())
+    fitting: list[Binaries] = []
+    refused: list[str] = []
+    for server in redis_servers(settings.redis_bin):
+        if settings.redis_bin and server.provider != "path":
+            continue
+        if loads(server.engine, server.numbers, request):
+            fitting.append(server)
+        else:
+            refused.append(
+                f"{server.engine.capitalize()} {server.version} ({server.provider}) cannot load it"
+            )
+    fitting.sort(key=lambda s: (s.engine != "redis", s.wheel, s.numbers))
+    choices: list[Choice] = [*fitting]
+    if settings.kind == "auto" and not settings.redis_bin and (not fitting or fitting[0].wheel):
+        image = _redis_image(request, settings)
+        if image:
+            choices.insert(0 if image.local else len(choices), image)
+    return Options(tuple(choices), tuple(refused))
+
+
+def loads(server: str, version: tuple[int, ...], request: RedisRequest) -> bool:
+    """Whether a server loads the requested RDB version."""
     rdb = request.rdb_version or 0
     if request.valkey_only or rdb >= 80:
-        return engine == "valkey" and version >= (9,)
-    if rdb >= 12:
-        return engine == "redis" and version >= (7, 4)
-    if engine == "valkey":
+        return server == "valkey" and version >= (9,)
+    if rdb > _NEWEST_RDB:
+        return server == "redis" and version >= (8, 3)  # perhaps; the server itself says no otherwise
+    if rdb == _NEWEST_RDB:
+        return server == "redis" and version >= (7, 4)
+    if server == "valkey":
         return True
-    return version >= {10: (7, 0), 11: (7, 2)}.get(rdb, (0,))
+    return rdb not in _REDIS_FOR_RDB or version >= _REDIS_FOR_RDB[rdb][0]
 
 
-def no_postgres(request: PostgresRequest, probed: list[str]) -> SandboxError:
-    """The error when no PostgreSQL fits."""
+def _redis_image(request: RedisRequest, settings: SandboxSettings) -> Image | None:
+    if engine.connect() is None:
+        return None
+    rdb = request.rdb_version or 0
+    if request.valkey_only or rdb >= 80:
+        return _first_image("valkey", ["9"], settings)
+    if rdb > _NEWEST_RDB:
+        return _first_image("redis", ["latest"], settings)
+    return _first_image("redis", [_REDIS_FOR_RDB[max(rdb, 10)][1]], settings)
+
+
+def no_postgres(request: PostgresRequest, settings: SandboxSettings, looked_at: list[str]) -> SandboxError:
+    """The error when no PostgreSQL fits or starts."""
     wanted = f"PostgreSQL {request.major}" if request.major else "PostgreSQL"
-    if not request.exact and request.major:
-        wanted += " or newer"
+    wanted += " or newer" if request.major and not request.exact else ""
+    needs = [f"extension {name}" for name in sorted(request.extensions)] + ["ICU"] * request.icu
+    if needs:
+        wanted += f" with {', '.join(needs)}"
+    major = request.major or _NEWEST_POSTGRES
+    if needs:
+        remedy = (
+            f"Install the packages that bring them to a local PostgreSQL {major}, "
+            "or name an image that has them with --image postgres=NAME"
+        )
+    elif settings.kind == "container":
+        remedy = (
+            "Fetch such an image (docker pull), name one with --image postgres=NAME, or use --sandbox auto"
+        )
+    else:
+        remedy = (
+            f"Install postgresql-{major} (or name its folder with --postgres-bin), pip install "
+            "'provado[embedded]', or start a container engine"
+        )
+    return SandboxError(f"no {wanted} to restore into: {_seen(looked_at)}", remedy=remedy)
+
+
+def no_redis(request: RedisRequest, settings: SandboxSettings, looked_at: list[str]) -> SandboxError:
+    """The error when no Redis or Valkey fits or starts."""
+    rdb = request.rdb_version or 0
+    if request.valkey_only or rdb >= 80:
+        need = "Valkey 9"
+    elif rdb > _NEWEST_RDB:
+        need = "a Redis newer than 8.2"
+    else:
+        oldest = _REDIS_FOR_RDB.get(rdb)
+        need = f"Redis {'.'.join(map(str, oldest[0]))} or newer" if oldest else "Redis"
+    remedy = f"Install {need} and name its folder with --redis-bin, or start a container engine"
+    if settings.kind == "container":
+        remedy = f"Fetch an image of {need}, name one with --image redis=NAME, or use --sandbox auto"
+    version = f" (RDB version {rdb})" if rdb else ""
     return SandboxError(
-        f"no {wanted} server to restore into was found ({_seen(probed)})",
-        remedy=(
-            f"Install postgresql-{request.major or 18}, or pip install 'provado[embedded]', "
-            "or start a container engine and use --sandbox container"
-        ),
+        f"no server that loads this backup{version}, {need} is needed: {_seen(looked_at)}",
+        remedy=remedy,
     )
 
 
-def no_redis(request: RedisRequest, probed: list[str]) -> SandboxError:
-    """The error when no Redis or Valkey fits."""
-    need = (
-        "Valkey 9"
-        if request.valkey_only
-        else {10: "Redis 7.0", 11: "Redis 7.2", 12: "Redis 7.4"}.get(request.rdb_version or 0, "Redis")
-    )
-    return SandboxError(
-        f"no server that loads RDB version {request.rdb_version or 'unknown'} was found, "
-        f"{need} or newer is needed ({_seen(probed)})",
-        remedy=f"Install {need} or newer and name it with --redis-bin, or start a container engine",
-    )
-
-
-def _seen(probed: list[str]) -> str:
-    return f"here there is {', '.join(probed)}" if probed else "here there is none"
+def _seen(looked_at: list[str]) -> str:
+    return "; ".join(looked_at) if looked_at else "no server was found on this machine"

@@ -39,6 +39,7 @@ class Instance:
     sockets: tuple[Path, ...] = ()
     supervisor: subprocess.Popen[bytes] | None = None
     lifeline: int | None = None
+    container: Callable[[], bool] | None = None  # removes it; True when there is none any more
     containment: tuple[str, ...] = ()
     proof: Teardown | None = None
     ended: dict[str, object] = field(default_factory=dict)
@@ -172,16 +173,18 @@ def died(instance: Instance, what: str) -> ServerDied:
     return ServerDied(f"{what} ({how})", log=log, exit_code=code if isinstance(code, int) else None)
 
 
-def wait_until(instance: Instance, ready: Callable[[], bool], what: str, deadline: float) -> None:
-    """Ask `ready` until it says yes. Raises ServerDied when the server ends, SandboxError at the deadline."""
-    pause = 0.002
-    while not ready():
-        if not instance.alive():
-            raise died(instance, f"{what} ended before it answered")
-        if time.monotonic() > deadline:
-            raise SandboxError(f"{what} did not answer before the deadline", remedy="Raise sandbox.timeout")
-        time.sleep(pause)
-        pause = min(pause * 1.3, 0.1)
+def check(instance: Instance, what: str, deadline: float) -> None:
+    """Raise ServerDied when the server has ended, SandboxError when the deadline has passed."""
+    if not instance.alive():
+        raise died(instance, f"{what} ended before it answered")
+    if time.monotonic() > deadline:
+        raise SandboxError(f"{what} did not answer before the deadline", remedy="Raise sandbox.timeout")
+
+
+def lease_container(instance: Instance, name: str) -> None:
+    """Note in the lease that a container belongs to the sandbox, before it is made."""
+    instance.lease = replace(instance.lease, container=name)
+    lease.write(instance.name, instance.lease)
 
 
 def teardown(instance: Instance) -> Teardown:
@@ -205,10 +208,11 @@ def teardown(instance: Instance) -> Teardown:
             if instance.supervisor.stdout:
                 instance.supervisor.stdout.close()
         lease.kill(instance.lease)
+        no_container = instance.container is None or instance.container()
         gone = folders.remove(instance.folder)
         server, supervisor = instance.lease.server, instance.lease.supervisor
         instance.proof = Teardown(
-            process_gone=not any(p and p.alive() for p in (server, supervisor)),
+            process_gone=no_container and not any(p and p.alive() for p in (server, supervisor)),
             socket_gone=not any(s.exists() for s in instance.sockets),
             directory_gone=gone,
         )
@@ -217,18 +221,6 @@ def teardown(instance: Instance) -> Teardown:
         with _LOCK:
             _LIVE.pop(instance.name, None)
         return instance.proof
-
-
-def register(name: str, end: Callable[[], object]) -> None:
-    """Have `end_all` call `end` too; `unregister` takes it back."""
-    with _LOCK:
-        _LIVE[name] = end
-
-
-def unregister(name: str) -> None:
-    """Forget a sandbox that has ended."""
-    with _LOCK:
-        _LIVE.pop(name, None)
 
 
 def end_all() -> None:

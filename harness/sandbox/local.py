@@ -12,17 +12,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
-
 from .. import process
 from ..errors import SandboxError
 from ..model import SandboxInfo
 from ..process import User
 from ..redact import Secret
 from ..settings import SandboxSettings
-from . import folders, instance, template
+from . import clients, folders, instance, template
 from .base import RedisRequest, Server
 from .binaries import Binaries
+from .tuning import postgres_tuning, redis_tuning
 
 _FREE_USERS = range(61184, 65520)  # what systemd hands out to services that want a user for a while
 
@@ -42,7 +41,10 @@ def server_user() -> User | None:
     """Whom a server runs as: ourselves, or, when we are root, a user id that nobody else here uses."""
     if os.geteuid() != 0:
         return None
-    taken = {entry.stat().st_uid for entry in os.scandir("/proc") if entry.name.isdigit()}
+    taken = set()
+    for entry in os.scandir("/proc"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            taken.add(entry.stat().st_uid)
     for _ in range(20):
         uid = secrets.choice(_FREE_USERS)
         if uid not in taken and _mapped(uid):
@@ -62,8 +64,6 @@ def _mapped(uid: int) -> bool:
 @contextlib.contextmanager
 def postgres(server: Binaries, settings: SandboxSettings, *, deadline: float) -> Iterator[Server]:
     """A PostgreSQL server from local binaries, tuned for restoring and throwing away."""
-    import psycopg
-
     user = server_user()
     server = accessible(server, user)
     base = template.template(server, initdb_user(), deadline=deadline)
@@ -84,9 +84,6 @@ def postgres(server: Binaries, settings: SandboxSettings, *, deadline: float) ->
             "hba_file": str(hba),
             "external_pid_file": "",
             "dynamic_shared_memory_type": "mmap",
-            "log_min_messages": "warning",
-            "log_min_error_statement": "panic",
-            "log_error_verbosity": "terse",
         }
         made.sockets = (run / ".s.PGSQL.5432",)
         argv = [str(server.server), "-D", str(data)]
@@ -104,26 +101,10 @@ def postgres(server: Binaries, settings: SandboxSettings, *, deadline: float) ->
             deadline=deadline,
         )
         password = Secret(secrets.token_hex(24))
-
-        def ready() -> bool:
-            try:
-                with psycopg.connect(
-                    host=str(run),
-                    user="postgres",
-                    password=base.password.reveal(),
-                    dbname="postgres",
-                    connect_timeout=10,
-                    autocommit=True,
-                ) as connection:
-                    verifier = connection.pgconn.encrypt_password(
-                        password.reveal().encode(), b"postgres", b"scram-sha-256"
-                    ).decode()
-                    connection.execute(f"ALTER ROLE postgres PASSWORD '{verifier}'")
-                    return True
-            except psycopg.OperationalError:
-                return False
-
-        instance.wait_until(made, ready, f"PostgreSQL {server.version}", deadline)
+        name = f"PostgreSQL {server.version}"
+        clients.wait_postgres(
+            str(run), 5432, base.password, lambda: instance.check(made, name, deadline), fresh=password
+        )
         yield Server(
             info=SandboxInfo("local", server.version, server.provider, None, None, made.containment, tuning),
             host=str(run),
@@ -141,47 +122,11 @@ def postgres(server: Binaries, settings: SandboxSettings, *, deadline: float) ->
         instance.teardown(made)
 
 
-def postgres_tuning(settings: SandboxSettings) -> dict[str, str]:
-    """Settings for a server that is restored into once and thrown away: nothing need survive a crash.
-
-    Sizes follow the sandbox's memory limit and the machine's memory, whichever is smaller.
-    """
-    budget = min(settings.memory, psutil.virtual_memory().total // 2) >> 20  # MiB
-    cores = os.cpu_count() or 1
-    return {
-        "fsync": "off",
-        "full_page_writes": "off",
-        "synchronous_commit": "off",
-        "wal_level": "minimal",
-        "max_wal_senders": "0",
-        "max_wal_size": "64GB",
-        "checkpoint_timeout": "1d",
-        "autovacuum": "off",
-        "synchronize_seqscans": "off",
-        "shared_buffers": f"{max(32, min(1024, budget // 8))}MB",
-        "maintenance_work_mem": f"{max(32, min(512, budget // 16))}MB",
-        "max_parallel_maintenance_workers": str(max(0, min(4, cores - 1))),
-        "max_worker_processes": str(max(8, cores)),
-        "max_connections": str(max(40, 4 * cores)),
-        "max_locks_per_transaction": "512",
-        "jit": "off",
-        "shared_preload_libraries": "",
-        "archive_mode": "off",
-        "ssl": "off",
-        "logging_collector": "off",
-        "log_destination": "stderr",
-    }
-
-
 @contextlib.contextmanager
 def redis(
     server: Binaries, request: RedisRequest, settings: SandboxSettings, *, deadline: float
 ) -> Iterator[Server]:
     """A Redis or Valkey server from local binaries, with a copy of `request.data` in its folder."""
-    import redis as client
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-
     user = server_user()
     server = accessible(server, user)
     made = instance.create(user)
@@ -193,13 +138,7 @@ def redis(
         socket = run / "redis.sock"
         made.sockets = (socket,)
         password = Secret(secrets.token_hex(24))
-        tuning = {
-            "save": "",
-            "appendonly": "no",
-            "maxmemory": "0",
-            "maxmemory-policy": "noeviction",
-            **dict(request.options),
-        }
+        tuning = redis_tuning(request)
         fixed = {
             "port": "0",
             "unixsocket": str(socket),
@@ -231,24 +170,7 @@ def redis(
             deadline=deadline,
         )
         name = f"{server.engine} {server.version}"
-        connection = client.Redis(
-            unix_socket_path=str(socket),
-            password=password.reveal(),
-            socket_timeout=10,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
-
-        def ready() -> bool:
-            try:
-                return bool(connection.ping())
-            except (client.ConnectionError, client.TimeoutError, client.BusyLoadingError):
-                return False
-
-        try:
-            instance.wait_until(made, ready, name, deadline)
-        finally:
-            connection.close()
+        clients.wait_redis("", 0, str(socket), password, lambda: instance.check(made, name, deadline))
         yield Server(
             info=SandboxInfo("local", server.version, server.provider, None, None, made.containment, tuning),
             host=str(run),

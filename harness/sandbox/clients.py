@@ -1,0 +1,131 @@
+"""Is the server there yet? Asked by real connections, because nothing else proves that it answers.
+
+The client libraries are imported when first used: they take longer to load than a server to start.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ..redact import Secret
+from .base import PostgresRequest
+
+_FAST, _SLOW = 0.002, 0.1  # seconds between attempts: first quickly, then gently
+
+
+def wait(ready: Callable[[], bool], check: Callable[[], None]) -> None:
+    """Ask `ready` until it says yes; `check` raises when waiting on is of no use."""
+    pause = _FAST
+    while not ready():
+        check()
+        time.sleep(pause)
+        pause = min(pause * 1.3, _SLOW)
+
+
+def wait_postgres(
+    host: str,
+    port: int,
+    password: Secret,
+    check: Callable[[], None],
+    *,
+    fresh: Secret | None = None,
+    main_process: bool = False,
+) -> str:
+    """Wait until PostgreSQL lets `postgres` in; gives it the `fresh` password then -> the server's version.
+
+    `main_process`: only a server whose process id is 1 counts (an image's entry point runs another one
+    for a moment to set things up).
+    """
+    import psycopg
+
+    version = ""
+
+    def ready() -> bool:
+        nonlocal version
+        try:
+            with psycopg.connect(
+                host=host,
+                port=port,
+                user="postgres",
+                password=password.reveal(),
+                dbname="postgres",
+                connect_timeout=10,
+                autocommit=True,
+            ) as connection:
+                if main_process:
+                    row = connection.execute("SELECT pg_read_file('postmaster.pid', 0, 2)").fetchone()
+                    if row is None or row[0] != "1\n":
+                        return False
+                if fresh:
+                    verifier = connection.pgconn.encrypt_password(
+                        fresh.reveal().encode(), b"postgres", b"scram-sha-256"
+                    )
+                    connection.execute(b"ALTER ROLE postgres PASSWORD '" + verifier + b"'")
+                version = (connection.pgconn.parameter_status(b"server_version") or b"").decode()
+                return True
+        except psycopg.OperationalError:
+            return False
+
+    wait(ready, check)
+    return version.split(" ")[0]
+
+
+def wait_redis(
+    host: str, port: int, unix_socket: str | None, password: Secret, check: Callable[[], None]
+) -> str:
+    """Wait until Redis or Valkey answers and has loaded its data -> the server's version."""
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    where = {"unix_socket_path": unix_socket} if unix_socket else {"host": host, "port": port}
+    client = redis.Redis(
+        **where,
+        password=password.reveal(),
+        socket_timeout=10,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+    )
+
+    def ready() -> bool:
+        try:
+            return bool(client.ping())
+        except (redis.ConnectionError, redis.TimeoutError):  # BusyLoadingError is one of the former
+            return False
+
+    try:
+        wait(ready, check)
+        info = client.info("server")
+        return str(info.get("valkey_version") or info["redis_version"])
+    finally:
+        client.close()
+
+
+def lack(host: str, port: int, password: Secret, request: PostgresRequest) -> str | None:
+    """What a running server lacks that the request needs, in words that follow its name; None: nothing."""
+    import psycopg
+
+    with psycopg.connect(
+        host=host,
+        port=port,
+        user="postgres",
+        password=password.reveal(),
+        dbname="postgres",
+        connect_timeout=10,
+    ) as connection:
+        major = connection.info.server_version // 10000
+        if request.major and (major != request.major if request.exact else major < request.major):
+            return f"is not the wanted version ({request.major})"
+        rows = connection.execute("SELECT name FROM pg_available_extensions").fetchall()
+        missing = sorted(request.extensions - {str(row[0]) for row in rows})
+        if missing:
+            return f"lacks the extension {', '.join(missing)}"
+        if (
+            request.icu
+            and not connection.execute(
+                "SELECT 1 FROM pg_collation WHERE collprovider = 'i' LIMIT 1"
+            ).fetchone()
+        ):
+            return "is built without ICU collations"
+    return None

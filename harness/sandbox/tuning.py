@@ -1,0 +1,56 @@
+"""Server settings for restoring and throwing away, the same for every provider; evidence names them.
+
+A measured RTO must say under which settings it was measured (DESIGN section 4).
+"""
+
+from __future__ import annotations
+
+import os
+
+import psutil
+
+from ..settings import SandboxSettings
+from .base import RedisRequest
+
+
+def postgres_tuning(settings: SandboxSettings) -> dict[str, str]:
+    """PostgreSQL: nothing need survive a crash; sizes follow the memory limit and half of the machine's."""
+    budget = min(settings.memory, psutil.virtual_memory().total // 2) >> 20  # MiB
+    cores = os.cpu_count() or 1
+    return {
+        "fsync": "off",
+        "full_page_writes": "off",
+        "synchronous_commit": "off",
+        "wal_level": "minimal",
+        "max_wal_senders": "0",
+        "max_wal_size": "64GB",
+        "checkpoint_timeout": "1d",
+        "autovacuum": "off",
+        "synchronize_seqscans": "off",  # else an ordered scan may start in the middle of a table
+        "shared_buffers": f"{max(32, min(1024, budget // 8))}MB",
+        "maintenance_work_mem": f"{max(32, min(512, budget // 16))}MB",
+        "max_parallel_maintenance_workers": str(max(0, min(4, cores - 1))),
+        "max_worker_processes": str(max(8, cores)),
+        "max_connections": str(max(40, 4 * cores)),
+        "max_locks_per_transaction": "512",
+        "jit": "off",
+        "shared_preload_libraries": "",
+        "archive_mode": "off",
+        "ssl": "off",
+        "logging_collector": "off",
+        "log_destination": "stderr",
+        "log_min_messages": "warning",
+        "log_min_error_statement": "panic",  # statements hold values
+        "log_error_verbosity": "terse",  # and so do the DETAIL lines of constraint errors
+    }
+
+
+def redis_tuning(request: RedisRequest) -> dict[str, str]:
+    """Redis: never writes its data again, never evicts a key while loading; the request's options win."""
+    return {
+        "save": "",
+        "appendonly": "no",
+        "maxmemory": "0",
+        "maxmemory-policy": "noeviction",
+        **dict(request.options),
+    }
