@@ -1,0 +1,412 @@
+"""Checks against the manifest: the restored database is what the source was."""
+
+from __future__ import annotations
+
+import fnmatch
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
+from typing import Any, Final, Protocol
+
+from ..check import Check, NotRun, check
+from ..component import Inspection
+from ..errors import ConfigError
+from ..manifest import Manifest
+from ..model import Artifact, Finding, Origin, Proves, Severity
+from ..settings import Settings
+from . import capture
+from .compare import ADDED, CHANGED, MISSING, Comparison, Difference, Way, compare_objects
+from .compare_data import Rows, Unequal, compare_large_objects, compare_rows, compare_sequences
+from .facts import DumpFacts
+from .fingerprint import Connection
+
+_SHOWN: Final = 25  # findings per class; the rest are counted
+_TOLERANCE: Final = timedelta(minutes=10)
+_RETAKE: Final = "use an older backup, or take a new one of the right source with `provado backup`"
+_OPTIONS: Final = {  # class -> what recovery lacks, how to have it in the dump
+    "ownership": ("who owns what; everything will belong to who restores", "dump without --no-owner"),
+    "privileges": (
+        "GRANTs and REVOKEs; applications may be locked out, and PUBLIC may do what was revoked",
+        "dump without --no-privileges (-x)",
+    ),
+    "comments": ("comments", "dump without --no-comments"),
+    "security labels": ("security labels", "dump without --no-security-labels"),
+    "roles": (
+        "roles, memberships and their settings",
+        "back up roles too: pg_dumpall --globals-only; give the file with --globals",
+    ),
+    "role passwords": ("role passwords", "dump globals without --no-role-passwords"),
+    "publications": ("publications", "dump without --no-publications"),
+    "subscriptions": ("subscriptions", "dump without --no-subscriptions"),
+    "tablespaces": ("which tablespace things lie in", "dump without --no-tablespaces"),
+    "database": (
+        "the database's own settings, locale, comment and privileges",
+        "dump with --create, or set them by hand after restoring",
+    ),
+    "unlogged rows": ("rows of unlogged tables", "dump from the primary, without --no-unlogged-table-data"),
+}
+
+
+class PostgresSubject(Protocol):
+    """What these checks ask of a restored backup."""
+
+    loaded: Any
+
+    @property
+    def restored(self) -> bool: ...
+    @property
+    def artifact(self) -> Artifact: ...
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def inspection(self) -> Inspection: ...
+    @property
+    def database(self) -> str: ...
+    @property
+    def manifest(self) -> Manifest | None: ...
+    @property
+    def last_good(self) -> Mapping[str, Any] | None: ...
+    @property
+    def deadline(self) -> float: ...
+    def connect(self) -> Any: ...
+
+
+_CAPTURED: Final[dict[int, dict[str, Any]]] = {}
+
+
+def source_facts(subject: PostgresSubject) -> Mapping[str, Any]:
+    """Facts of the manifest. Raises NotRun without one, ConfigError when it is of another format."""
+    manifest = subject.manifest
+    if manifest is None:
+        raise NotRun("no manifest: the file was not compared with its source")
+    if manifest.facts.get("format") != capture.FORMAT:
+        raise ConfigError(
+            f"the manifest has format {manifest.facts.get('format')!r}, this version reads {capture.FORMAT}",
+            where=str(subject.artifact.manifest),
+            remedy="capture it again",
+        )
+    return manifest.facts
+
+
+def copy_facts(subject: PostgresSubject) -> Mapping[str, Any]:
+    """Facts of the restored database, digested with the manifest's key; read once per drill."""
+    source = source_facts(subject)
+    found = _CAPTURED.get(id(subject))
+    if found is None:
+
+        def connect() -> Any:
+            return subject.connect()
+
+        with subject.connect() as conn:
+            opened: Connection = conn
+            found = capture.capture_facts(
+                opened, key=source["key"], digests=source["digests"], jobs=2, connect=connect
+            )
+        _CAPTURED[id(subject)] = found
+        weakref.finalize(subject, _CAPTURED.pop, id(subject), None)
+    return found
+
+
+def way_of(subject: PostgresSubject) -> Way:
+    """How the dump was made, as far as its text shows."""
+    facts: DumpFacts = subject.inspection.facts
+    entries = [e for database, e in facts.entries if database in ("", subject.database)]
+    return Way(
+        created_database=subject.database in facts.created,
+        toc=frozenset(e.type for e in entries) if entries else None,
+        owners=any(e.owner for e in entries),
+        globals=subject.artifact.globals is not None or bool(facts.headers.get("cluster")),
+        new_locale=bool(subject.loaded.mapped_locales),
+        newer_dumper=bool(facts.major and facts.dump_major and facts.dump_major > facts.major),
+    )
+
+
+def _comparison(subject: PostgresSubject) -> Comparison:
+    result = compare_objects(source_facts(subject), copy_facts(subject), way_of(subject))
+    rules = subject.settings.postgres.ignore
+    if not rules:
+        return result
+    kept = []
+    for d in result.differences:
+        mine = [
+            r
+            for r in rules
+            if fnmatch.fnmatchcase(d.object, r.object) and fnmatch.fnmatchcase(d.kind, r.kind)
+        ]
+        if any(r.property is None for r in mine):
+            continue
+        changes = tuple(c for c in d.changes if not any(r.property == c[0] for r in mine))
+        if changes or not d.changes:
+            kept.append(Difference(d.kind, d.object, d.what, changes))
+    return Comparison(kept, result.omitted)
+
+
+_HIGH = Severity.HIGH
+_ROLE_KINDS: Final = frozenset({"role", "role password", "membership"})
+_RIGHT_KINDS: Final = frozenset({"owner", "privileges", "default privileges", "system privileges"})
+_DATABASE_KINDS: Final = frozenset({"database", "setting"})
+
+
+def _told(self: Check, found: Iterable[Difference]) -> Iterator[Finding]:
+    """A finding per object, with the first of each class in full and the rest counted."""
+    by_kind: dict[str, list[Difference]] = {}
+    for d in found:
+        by_kind.setdefault(d.kind, []).append(d)
+    for kind, differences in by_kind.items():
+        for d in differences[:_SHOWN]:
+            yield self.finding(
+                f"{d.kind} {d.object}",
+                _sentence(d),
+                severity=d.severity,
+                expected=_side(d, 1),
+                observed=_side(d, 2),
+            )
+        if len(differences) > _SHOWN:
+            worst = max((d.severity for d in differences[_SHOWN:]), key=lambda s: s.rank)
+            yield self.finding(
+                kind, f"{len(differences) - _SHOWN} more of this class differ from the source", severity=worst
+            )
+
+
+def _sentence(d: Difference) -> str:
+    if d.what == MISSING:
+        return "the source has it, the restored copy does not"
+    if d.what == ADDED:
+        return "the restored copy has it, the source does not"
+    return "is not as at the source: " + ", ".join(name for name, _, _ in d.changes)[:300]
+
+
+def _side(d: Difference, side: int) -> str:
+    if d.what != CHANGED:
+        return {(MISSING, 1): "present", (MISSING, 2): "missing", (ADDED, 1): "absent"}.get(
+            (d.what, side), "present"
+        )
+    words = []
+    for change in d.changes[:6]:
+        value = change[side]
+        if value is None:
+            value = "none"
+        elif value.startswith("hmac:"):
+            value = "the source's" if side == 1 else "another"
+        words.append(f"{change[0]}: {value}" if change[1] or change[2] else change[0])
+    return "; ".join(words)[:300]
+
+
+def _unequal(self: Check, found: Iterable[Unequal]) -> Iterator[Finding]:
+    listed = list(found)
+    for u in listed[:_SHOWN]:
+        yield self.finding(u.object, u.message, expected=u.expected, observed=u.observed)
+    if len(listed) > _SHOWN:
+        yield self.finding("the rest", f"{len(listed) - _SHOWN} more differ from the source")
+
+
+@check(
+    "pg.manifest-objects",
+    proves=Proves.SCHEMA,
+    severity=Severity.CRITICAL,
+    remedy=_RETAKE,
+    origin=Origin.MANIFEST,
+)
+def objects(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
+    """Every object of the source is in the restored copy with its whole definition, and no other."""
+    elsewhere = _ROLE_KINDS | _RIGHT_KINDS | _DATABASE_KINDS
+    yield from _told(self, (d for d in _comparison(subject).differences if d.kind not in elsewhere))
+
+
+@check("pg.manifest-privileges", proves=Proves.SCHEMA, severity=_HIGH, remedy=_RETAKE, origin=Origin.MANIFEST)
+def privileges(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
+    """Owners, privileges and default privileges are those of the source."""
+    yield from _told(self, (d for d in _comparison(subject).differences if d.kind in _RIGHT_KINDS))
+
+
+@check("pg.manifest-roles", proves=Proves.SCHEMA, severity=_HIGH, remedy=_RETAKE, origin=Origin.MANIFEST)
+def roles(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
+    """Roles and memberships are those of the source (from the globals file)."""
+    source_facts(subject)
+    if not way_of(subject).globals:
+        raise NotRun("no globals file was given: roles were not compared with the source")
+    yield from _told(self, (d for d in _comparison(subject).differences if d.kind in _ROLE_KINDS))
+
+
+@check("pg.manifest-database", proves=Proves.SCHEMA, severity=_HIGH, remedy=_RETAKE, origin=Origin.MANIFEST)
+def database(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
+    """Encoding, locale, settings of the database and of roles in it are those of the source."""
+    yield from _told(self, (d for d in _comparison(subject).differences if d.kind in _DATABASE_KINDS))
+
+
+@check(
+    "pg.manifest-left-out",
+    proves=Proves.USABILITY,
+    severity=Severity.MEDIUM,
+    remedy="see the class",
+    origin=Origin.MANIFEST,
+)
+def left_out(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
+    """No class of objects was left out by the way the dump was made."""
+    meant, required = subject.settings.postgres.leaves_out, subject.settings.postgres.require
+    rows = _rows(subject)
+    omitted = [(o.name, o.count, o.examples, o.certain) for o in _comparison(subject).omitted]
+    if rows.unlogged:
+        omitted.append(("unlogged rows", len(rows.unlogged), rows.unlogged[:3], True))
+    for name, count, examples, certain in omitted:
+        lacks, remedy = _OPTIONS[name]
+        severity = Severity.MEDIUM if certain else Severity.HIGH
+        if name in meant:
+            severity = Severity.INFO
+        elif name in required:
+            severity = Severity.HIGH
+        doubt = (
+            ""
+            if certain
+            else "; the file does not tell whether they were left out on purpose"
+            f" (then say so: postgres.leaves_out: [{name}])"
+        )
+        yield self.finding(
+            name,
+            f"the backup does not hold {lacks} ({count:,} objects, such as {', '.join(examples)}){doubt}",
+            severity=severity,
+            expected=f"{count:,}",
+            observed="none",
+            remedy=remedy,
+        )
+
+
+def _rows(subject: PostgresSubject) -> Rows:
+    return compare_rows(source_facts(subject), copy_facts(subject))
+
+
+@check(
+    "pg.manifest-rows",
+    proves=Proves.DATA,
+    severity=Severity.CRITICAL,
+    remedy=_RETAKE,
+    origin=Origin.MANIFEST,
+)
+def rows(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
+    """Every table holds the source's rows, value by value (keyed digests over every stored column)."""
+    found = _rows(subject)
+    if not subject_tables(subject):
+        raise NotRun("the source has no table")
+    if found.filled > 1 and found.emptied == found.filled:
+        yield self.finding(
+            "all tables",
+            f"all {found.filled} tables that hold rows at the source are empty: the schema was created anew,"
+            " or only the schema was dumped",
+            expected=f"{found.filled} tables with rows",
+            observed="0",
+        )
+        return
+    yield from _unequal(self, found.differing)
+    if found.uncompared and not found.differing:
+        raise NotRun("the manifest was captured with --no-digest: rows were counted, content is unproven")
+
+
+def subject_tables(subject: PostgresSubject) -> Mapping[str, Any]:
+    """Tables of the manifest."""
+    tables: Mapping[str, Any] = source_facts(subject)["tables"]
+    return tables
+
+
+@check(
+    "pg.manifest-sequences",
+    proves=Proves.DATA,
+    severity=Severity.CRITICAL,
+    remedy=_RETAKE,
+    origin=Origin.MANIFEST,
+)
+def sequences(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
+    """No sequence stands behind the source's."""
+    if not source_facts(subject)["sequences"]:
+        raise NotRun("the source has no sequence")
+    yield from _unequal(self, compare_sequences(source_facts(subject), copy_facts(subject)))
+
+
+@check(
+    "pg.manifest-large-objects",
+    proves=Proves.DATA,
+    severity=Severity.CRITICAL,
+    remedy="dump with --large-objects (they are left out by -n, -t and --no-large-objects)",
+    origin=Origin.MANIFEST,
+)
+def large_objects(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
+    """Every large object of the source is in the restored copy, byte by byte."""
+    source = source_facts(subject)
+    if not source["large_objects"]["count"]:
+        raise NotRun("the source has no large object")
+    found = list(_unequal(self, compare_large_objects(source, copy_facts(subject))))
+    yield from found
+    if source["large_objects"]["digest"] is None and not found:
+        raise NotRun("the manifest does not hold the large objects' content: they were only counted")
+
+
+@check(
+    "pg.manifest-identity",
+    proves=Proves.IDENTITY,
+    severity=_HIGH,
+    remedy=_RETAKE,
+    origin=Origin.MANIFEST,
+)
+def identity(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
+    """The file is of the source, the moment and the bytes that the manifest tells of."""
+    source_facts(subject)
+    manifest = subject.manifest
+    assert manifest is not None  # noqa: S101 - source_facts raised otherwise
+    name, facts = subject.artifact.path.name, subject.inspection.facts
+    recorded = (manifest.artifact or {}).get("sha256")
+    if recorded and recorded != subject.inspection.sha256:
+        yield self.finding(
+            name,
+            "is not the file made with this manifest: its bytes were changed, or it is another backup",
+            expected=recorded,
+            observed=subject.inspection.sha256,
+        )
+    wanted = manifest.source.get("database")
+    if facts.created and wanted not in facts.created:
+        yield self.finding(
+            name,
+            "the dump is of a database of another name than the manifest's",
+            severity=Severity.MEDIUM,
+            expected=wanted,
+            observed=", ".join(sorted(facts.created)),
+        )
+    if facts.major and facts.major != manifest.source.get("major"):
+        yield self.finding(
+            name,
+            "the dump comes from a server of another major version than the manifest",
+            severity=Severity.MEDIUM,
+            expected=manifest.source.get("major"),
+            observed=facts.major,
+        )
+    yield from _age(self, subject, manifest)
+
+
+def _age(self: Check, subject: PostgresSubject, manifest: Manifest) -> Iterator[Finding]:
+    """An older dump is no fault of its own: only when its rows are not the manifest's either."""
+    facts = subject.inspection.facts
+    taken = facts.taken_at or subject.artifact.taken_at
+    if taken is None or manifest.captured_at - taken <= _TOLERANCE:
+        return
+    found = _rows(subject)
+    if not found.differing:
+        return
+    days = (manifest.captured_at - taken) / timedelta(days=1)
+    yield self.finding(
+        subject.artifact.path.name,
+        f"is {days:.1f} days older than the manifest and holds other rows in {len(found.differing)} tables:"
+        " an older backup, or one of a replica that stopped",
+        expected=f"{manifest.captured_at:%Y-%m-%dT%H:%M:%SZ}",
+        observed=f"{taken:%Y-%m-%dT%H:%M:%SZ}",
+    )
+
+
+CHECKS: Final = (
+    objects,
+    privileges,
+    roles,
+    database,
+    left_out,
+    rows,
+    sequences,
+    large_objects,
+    identity,
+)
