@@ -6,6 +6,7 @@ from typing import Final
 
 COMMANDS: Final = {  # name -> module below this package and the click command in it
     "verify": "verify:verify",
+    "capture": "capture:command",
     "list": "list:command",
     "monitor": "monitor:command",
     "prune": "prune:command",
