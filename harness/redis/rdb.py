@@ -6,10 +6,12 @@ format is never read as damage, nor as nothing.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Final
 
 from . import rdb_values as read
@@ -97,15 +99,21 @@ def walk(
     return facts
 
 
-def hidden_keys(file: IO[bytes], start: int, size: int) -> int:
-    """How many keys (up to 3) can be read behind a file's end mark: an end mark set too early hides them."""
-    best = 0
+def hidden_keys(file: IO[bytes], start: int, size: int) -> bool:
+    """Whether keys can be read behind a file's end mark: an end mark set too early hides them.
+
+    Three keys with names in a row, or one and a proper end, are no accident; padding is none of these.
+    """
     for offset in range(min(256, size - start)):
         file.seek(start + offset)
         facts = RdbFacts(version=NEWEST_REDIS, size=size - start - offset)
+        named: list[bytes] = []
 
-        def count(db: int, key: bytes, value: Value, expiry: int, facts: RdbFacts = facts) -> None:
-            if facts.total >= 2:
+        def count(db: int, key: bytes, value: Value, expiry: int, named: list[bytes] = named) -> None:
+            if not key:
+                raise Damaged("a key without a name")
+            named.append(key)
+            if len(named) == 3:
                 raise _Enough
 
         walker = _Walker(
@@ -114,11 +122,12 @@ def hidden_keys(file: IO[bytes], start: int, size: int) -> int:
         try:
             walker.records()
         except _Enough:
-            return 3
+            return True
         except (Damaged, Unknown, TimeoutError):
             continue
-        best = max(best, facts.total)
-    return best
+        if named and walker.base + walker.pos + 8 == facts.size:
+            return True
+    return False
 
 
 class _Enough(Exception):
@@ -388,3 +397,18 @@ def library_name(code: bytes) -> str:
     """Name of a function library from the first line of its source (`#!lua name=...`)."""
     first = code.split(b"\n", 1)[0].decode("utf-8", "replace")
     return next((w[5:] for w in first.split() if w.startswith("name=")), "(no name)")[:64]
+
+
+def peek(path: Path) -> RdbFacts:
+    """Header and AUX fields only; what is wrong behind them is for `walk` to find."""
+    facts = RdbFacts(size=path.stat().st_size)
+
+    def stop(db: int, key: bytes, value: Value, expiry: int) -> None:
+        raise _Enough
+
+    with path.open("rb") as file:
+        walker = _Walker(file, facts.size, Digester(), stop, facts, time.monotonic() + 60, lambda done: None)
+        with contextlib.suppress(_Enough, Damaged, Unknown, TimeoutError):
+            walker.header()
+            walker.records()
+    return facts

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from .digest import NEVER, RECORD, TYPES, KeyClasses
 
@@ -19,10 +21,13 @@ _REST: Final = 10  # where a record's part behind the name begins
 class Spool:
     """Records (see `digest.RECORD`) of one source; `classes` names the kinds their last field points to."""
 
-    def __init__(self, folder: Path, classes: KeyClasses) -> None:
-        self.classes = classes
+    def __init__(self, place: Path | IO[bytes], classes: KeyClasses | None = None) -> None:
+        """`place` is a folder for a temporary file, or a file open for reading and writing."""
+        self.classes = classes or KeyClasses()
         self.count = 0
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as the spool
+        # The file lives as long as the spool, however the drill ends.
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=place) if isinstance(place, Path) else place  # noqa: SIM115
+        weakref.finalize(self, self._file.close)
         self._parts: list[list[tuple[int, int]]] = [[] for _ in range(_BUCKETS)]
         self._open = [bytearray() for _ in range(_BUCKETS)]
         self._end = 0
@@ -52,6 +57,22 @@ class Spool:
     def buckets(self) -> Iterator[bytes]:
         """All records, bucket by bucket."""
         return (self.bucket(number) for number in range(_BUCKETS))
+
+    def save(self, index: Path) -> None:
+        """Write everything to the spool's file, and to `index` where each bucket lies in it."""
+        for number, data in enumerate(self._open):
+            if data:
+                self._flush(number)
+        self._file.flush()
+        index.write_text(json.dumps({"count": self.count, "parts": self._parts, "end": self._end}))
+
+    @staticmethod
+    def load(file: Path, classes: KeyClasses) -> Spool:
+        """A spool that `save` wrote, its index beside it."""
+        made = Spool(file.open("rb"), classes)
+        index = json.loads(Path(f"{file}.index").read_bytes())
+        made.count, made._parts, made._end = index["count"], index["parts"], index["end"]
+        return made
 
     def close(self) -> None:
         """Give the disk space back."""

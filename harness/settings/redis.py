@@ -2,8 +2,29 @@
 
 from __future__ import annotations
 
-from .types import Section
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from .types import Duration, Section
 
 
 class RedisSettings(Section):
     """What people expect of Redis backups."""
+
+    require: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict,
+        description="Key patterns (as for KEYS, any database) with the least number of keys: {'bull:*': 1}",
+    )
+    queues: tuple[str, ...] = Field(
+        (), description="BullMQ queues to examine, prefix and name: 'bull:email:send'"
+    )
+    redis_conf: Path | None = Field(
+        None, description="The redis.conf that recovery uses: restoring with it is rehearsed"
+    )
+    modules: tuple[str, ...] = Field((), description="Module types that keys may be of, as TYPE names them")
+    max_clock_gap: Duration = Field(
+        12 * 3600.0, description="How much older than its name the data inside a backup may be"
+    )
+    may_be_empty: bool = Field(False, description="An empty data set is what is expected")

@@ -1,0 +1,315 @@
+"""Checks of what the file itself says; they run without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Final
+
+from ..catalog import named_time
+from ..check import Check, NotRun, check
+from ..model import Finding, Severity
+from .facts import RedisSubject
+from .rdb import RdbFacts, hidden_keys
+
+AGAIN: Final = "use an older backup and take a new one"
+_DEFAULT_DATABASES: Final = 16
+# RDB version that each server version writes, by vendor (FACTS.md).
+_WRITES: Final = {"5.0": 9, "6.0": 9, "6.2": 9, "7.0": 10, "7.2": 11, "7.4": 12, "8.0": 12, "8.2": 12}
+
+
+def _problems(self: Check, subject: RedisSubject) -> Iterator[Finding]:
+    for p in subject.facts.problems:
+        if p.check == self.id:
+            yield self.finding(
+                p.object,
+                p.message,
+                severity=p.severity,
+                expected=p.expected,
+                observed=p.observed,
+                remedy=p.remedy,
+            )
+
+
+def _rdb(subject: RedisSubject) -> RdbFacts:
+    facts = subject.facts.rdb()
+    if facts is None:
+        raise NotRun("there is no RDB in this backup")
+    return facts
+
+
+@check(
+    "redis.archive-whole",
+    proves="file",
+    severity="critical",
+    needs_server=False,
+    remedy=AGAIN,
+    controls=("ISO27001:A.8.13", "ISO27001:A.8.7"),
+)
+def archive_whole(self: Check, subject: RedisSubject) -> Iterator[Finding]:
+    """The archive is whole to its last byte and holds nothing that could harm whoever unpacks it."""
+    yield from _problems(self, subject)
+
+
+@check(
+    "redis.archive-data",
+    proves="file",
+    severity="critical",
+    needs_server=False,
+    remedy="repair the backup script: after it ran, `tar -tzf` must list dump.rdb or appendonlydir/",
+)
+def archive_data(self: Check, subject: RedisSubject) -> Iterator[Finding]:
+    """The backup holds an RDB or an AOF, one of a kind, where the restore procedure looks for it."""
+    yield from _problems(self, subject)
+    found = subject.facts.layout
+    known = ("redis.archive-whole", "redis.archive-data")
+    if found.empty and not found.broken_aof and not any(p.check in known for p in found.problems):
+        beside = ", ".join(found.beside[:6]) or "nothing"
+        yield self.finding(
+            subject.artifact.path.name,
+            "the backup holds no data: there is no RDB and no AOF in it",
+            expected="dump.rdb or appendonlydir/",
+            observed=beside,
+        )
+
+
+@check("redis.rdb-whole", proves="file", severity="critical", needs_server=False, remedy=AGAIN)
+def rdb_whole(self: Check, subject: RedisSubject) -> Iterator[Finding]:
+    """The RDB can be read from its header to its end mark, and its checksum holds."""
+    yield from _problems(self, subject)
+    facts, name = _rdb(subject), _rdb_name(subject)
+    if facts.damage:
+        yield self.finding(name, f"the RDB {facts.damage}")
+        return
+    if facts.unknown:
+        raise NotRun(
+            f"the RDB {facts.unknown}; a newer Provado, or redis-check-rdb of that version, can tell",
+            blocking=True,
+        )
+    if facts.stated_crc == 0 and facts.version >= 5:
+        yield self.finding(
+            name,
+            "the RDB has no checksum: a flipped bit in it goes unseen",
+            severity=Severity.MEDIUM,
+            remedy="set rdbchecksum yes on the source",
+        )
+    elif facts.stated_crc != facts.computed_crc:
+        yield self.finding(
+            name,
+            "the RDB's checksum does not hold: bytes were changed after it was written",
+            expected=f"{facts.stated_crc or 0:016x}",
+            observed=f"{facts.computed_crc or 0:016x}",
+        )
+
+
+@check("redis.rdb-end", proves="file", severity="critical", needs_server=False, remedy=AGAIN)
+def rdb_end(self: Check, subject: RedisSubject) -> Iterator[Finding]:
+    """No keys lie behind the RDB's end mark, where servers do not look."""
+    facts = _rdb(subject)
+    if facts.damage or facts.unknown or subject.facts.layout.aof:
+        raise NotRun("the RDB cannot be read to an end of its own")
+    path = subject.facts.layout.rdb
+    if path is None or facts.end >= facts.size:
+        return
+    with path.open("rb") as file:
+        hidden = hidden_keys(file, facts.end, facts.size)
+    if hidden:
+        yield self.finding(
+            path.name,
+            "keys lie behind the end mark: servers ignore them",
+            expected="nothing behind the end mark",
+            observed=f"{facts.size - facts.end:,} bytes with keys in them",
+        )
+
+
+@check("redis.rdb-header", proves="file", severity="high", needs_server=False, remedy=AGAIN)
+def rdb_header(self: Check, subject: RedisSubject) -> Iterator[Finding]:
+    """The RDB's version fits what is in it and the server that says it wrote it."""
+    facts, name = _rdb(subject), _rdb_name(subject)
+    if facts.vendor == "redis" and facts.needs_version > facts.version and not facts.damage:
+        yield self.finding(
+            name,
+            "the RDB uses forms that came after the version it states: older servers fail on it",
+            expected=f"version {facts.needs_version} or later",
+            observed=f"version {facts.version}",
+        )
+    writer = facts.aux.get("redis-ver", "")
+    usual = _WRITES.get(".".join(writer.split(".")[:2]))
+    if usual and facts.vendor == "redis" and facts.version > usual:
+        yield self.finding(
+            name,
+            f"the RDB states a newer version than Redis {writer}, which it names as its writer, can write",
+            expected=f"version {usual}",
+            observed=f"version {facts.version}",
+        )
+
+
+@check("redis.rdb-counts", proves="file", severity="high", needs_server=False, remedy=AGAIN)
+def rdb_counts(self: Check, subject: RedisSubject) -> Iterator[Finding]:
+    """Each database in the RDB holds as many keys as the RDB itself announces."""
+    facts = _rdb(subject)
+    if facts.damage or facts.unknown or not facts.hints:
+        raise NotRun("the RDB announces no numbers of keys, or cannot be read to its end")
+    if not facts.source_version:
+        raise NotRun("the RDB names no writer: other programs announce numbers loosely")
+    for db, (keys, expires) in sorted(facts.hints.items()):
+        if (keys, expires) != (facts.keys[db], facts.expires[db]):
+            yield self.finding(
+                f"db{db}",
+                "the RDB announces another number of keys than it holds",
+                expected=f"{keys:,} keys, {expires:,} with expiry",
+                observed=f"{facts.keys[db]:,} keys, {facts.expires[db]:,} with expiry",
+            )
+
+
+@check(
+    "redis.aof-files",
+    proves="file",
+    severity="critical",
+    needs_server=False,
+    remedy="take the backup again with the whole appendonlydir, at one moment",
+)
+def aof_files(self: Check, subject: RedisSubject) -> Iterator[Finding]:
+    """The AOF's manifest is there, and lists exactly the files that are there."""
+    if subject.facts.layout.aof is None and not subject.facts.layout.broken_aof:
+        raise NotRun("there is no AOF in this backup")
+    yield from _problems(self, subject)
+
+
+@check("redis.aof-whole", proves="file", severity="critical", needs_server=False, remedy=AGAIN)
+def aof_whole(self: Check, subject: RedisSubject) -> Iterator[Finding]:
+    """Every part of the AOF ends with a whole command and no open transaction."""
+    if subject.facts.aof is None:
+        raise NotRun("there is no AOF in this backup")
+    yield from _problems(self, subject)
+
+
+@check(
+    "redis.not-empty",
+    proves="data",
+    severity="critical",
+    needs_server=False,
+    remedy="find out why the source was empty; if it should be, set redis.may_be_empty",
+)
+def not_empty(self: Check, subject: RedisSubject) -> Iterator[Finding]:
+    """The backup holds keys, unless its source is known to hold none."""
+    facts, manifest = subject.facts, subject.facts.manifest
+    if facts.layout.empty:
+        raise NotRun("there is no data to count (see the findings about the archive)")
+    rdb = facts.rdb()
+    if rdb and (rdb.damage or rdb.unknown):
+        raise NotRun("the RDB cannot be read to its end")
+    keys = rdb.total if rdb else 0
+    if subject.live:
+        keys = max(keys, sum(subject.live.keys.values()))
+    commands = facts.aof.commands if facts.aof else 0
+    if keys or (commands and not subject.live) or subject.settings.redis.may_be_empty:
+        return
+    if manifest and not manifest.facts.get("total_keys"):
+        return
+    told = facts.layout.notes.get("db0")
+    yield self.finding(
+        subject.artifact.path.name,
+        "the backup is valid but empty: it holds no key",
+        expected=told,
+        observed="0",
+    )
+
+
+@check(
+    "redis.age",
+    proves="identity",
+    severity="critical",
+    needs_server=False,
+    remedy="look why the source no longer saves (rdb_last_bgsave_status in INFO), and take a new backup",
+)
+def age(self: Check, subject: RedisSubject) -> Iterator[Finding]:
+    """The data is as old as the backup's name says, by the clock inside the file."""
+    head, aof = subject.facts.head, subject.facts.aof
+    clock = (aof.last_time if aof else None) or (
+        head.ctime if head and not subject.facts.layout.aof else None
+    )
+    if not clock:
+        raise NotRun("the file holds no clock of its own")
+    limit, manifest = subject.settings.redis.max_clock_gap, subject.facts.manifest
+    named = named_time(subject.artifact.path.name)
+    stamps = [("its name says", named)] if named else []
+    if manifest and manifest.artifact:
+        stamps.append(("its manifest says", manifest.captured_at))
+    if not stamps:
+        raise NotRun("neither the name nor a manifest of its own says when the backup was taken")
+    inside = datetime.fromtimestamp(clock, UTC)
+    for who, stamp in stamps:
+        if (stamp - inside).total_seconds() > limit:
+            yield self.finding(
+                subject.artifact.path.name,
+                f"the data is older than {who}: an old file was packed again",
+                expected=f"written about {stamp:%Y-%m-%d %H:%M}Z",
+                observed=f"written {inside:%Y-%m-%d %H:%M}Z",
+            )
+            return
+
+
+@check(
+    "redis.source-told",
+    proves="data",
+    severity="medium",
+    needs_server=False,
+    remedy="compare with the source; a manifest (`provado capture redis`) would settle it",
+)
+def source_told(self: Check, subject: RedisSubject) -> Iterator[Finding]:
+    """The RDB holds about as many keys as the INFO output packed beside it told of the source."""
+    rdb, notes = subject.facts.rdb(), subject.facts.layout.notes
+    told = {n: text for n, text in notes.items() if n.startswith("db")}
+    if not told or rdb is None or subject.facts.layout.aof or rdb.damage or rdb.unknown:
+        raise NotRun("no INFO output of the source lies beside an RDB to compare it with")
+    words = (word for text in told.values() for word in text.split(","))
+    stated = sum(int(word[5:]) for word in words if word.startswith("keys=") and word[5:].isdigit())
+    if stated - rdb.total > max(stated // 100, 1):
+        yield self.finding(
+            subject.artifact.path.name,
+            "the RDB holds fewer keys than the source had when the backup was made",
+            expected=f"about {stated:,}",
+            observed=f"{rdb.total:,}",
+        )
+
+
+@check(
+    "redis.databases",
+    proves="usability",
+    severity="medium",
+    needs_server=False,
+    remedy="write `databases` into the redis.conf that recovery uses",
+)
+def enough_databases(self: Check, subject: RedisSubject) -> Iterator[Finding]:
+    """A server with the default number of databases can hold the backup."""
+    facts = _rdb(subject)
+    highest = max(facts.keys, default=0)
+    if highest >= _DEFAULT_DATABASES:
+        yield self.finding(
+            f"db{highest}",
+            "the backup needs more databases than a server has by default: such a server refuses it",
+            expected=f"databases {highest + 1}",
+            observed=f"databases {_DEFAULT_DATABASES} by default",
+        )
+
+
+def _rdb_name(subject: RedisSubject) -> str:
+    walk = subject.facts.walk
+    return walk.path.name if walk else subject.artifact.path.name
+
+
+CHECKS: Final = (
+    archive_whole,
+    archive_data,
+    rdb_whole,
+    rdb_end,
+    rdb_header,
+    rdb_counts,
+    aof_files,
+    aof_whole,
+    not_empty,
+    age,
+    source_told,
+    enough_databases,
+)

@@ -1,0 +1,217 @@
+"""Read a Redis backup without a server: unpack it guarded, find its data, begin to walk it."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from .. import archive
+from ..component import DrillContext, Inspection
+from ..errors import ArtifactError
+from ..manifest import read_manifest
+from ..model import Artifact
+from ..stream import Stream, open_file
+from . import aof as aof_reader
+from . import layout, walker
+from .aof import AofFacts
+from .digest import Digester
+from .facts import RedisFacts
+from .layout import MAGICS, Layout, Problem
+from .rdb import RdbFacts, peek
+
+_UNPACK_S: Final = 3600.0
+
+
+def recognise(path: Path, head: bytes) -> str | None:
+    """`rdb`, `aof`, `archive` or `folder`; None when it is nothing of Redis.
+
+    An archive is recognised by its name alone (what lies in it shows when it is unpacked): one without any
+    data in it must be judged, not passed over.
+    """
+    if path.is_dir():
+        return "folder" if _is_data_folder(path) else None
+    if head.startswith(MAGICS):
+        return "aof" if path.name.split(".gz")[0].endswith(".aof") else "rdb"
+    if archive.is_tar(head) and "redis" in path.name.lower():
+        return "archive"
+    if ".aof" in path.name and head[:1] in (b"*", b"#"):
+        return "aof"
+    return None
+
+
+def _is_data_folder(folder: Path) -> bool:
+    names = [child.name for child in folder.iterdir()]
+    return any(n.endswith(".manifest") or n in ("dump.rdb", "appendonly.aof", "appendonlydir") for n in names)
+
+
+def inspect(artifact: Artifact, ctx: DrillContext) -> Inspection:
+    """Everything the file says; what is wrong with it is kept as problems, not raised.
+
+    Raises ConfigError for an unusable manifest, ToolError when this machine cannot unpack it.
+    """
+    manifest = read_manifest(artifact.manifest, "redis") if artifact.manifest else None
+    salt = bytes.fromhex(str(manifest.facts.get("salt", ""))) if manifest else secrets.token_bytes(16)
+    digester = Digester(salt)
+    found, sha256 = _open(artifact, ctx)
+    head: RdbFacts | None = None
+    walk = aof = None
+    source = found.rdb
+    if found.aof:
+        base = found.aof.base or (found.aof.parts[0] if found.aof.single else None)
+        source = base if base and _has_magic(base) else None
+        if found.rdb and found.rdb != source and found.aof:
+            found.problems += _second_rdb(found.rdb, digester, ctx)
+    if source and source.is_file():
+        head = peek(source)
+        walk = walker.start(source, salt, ctx.scratch, ctx.deadline, _teller(ctx))
+    if found.aof:
+        start = walk.result()[0].end if walk and found.aof.single else 0
+        aof = _read_aof(found, start, digester, ctx)
+    facts = RedisFacts(found, tuple(found.problems), digester, head, walk, aof, manifest)
+    clock = (aof.last_time if aof else None) or (head.ctime if head else None)
+    version = (head.source_version if head else None) or found.notes.get("redis_version")
+    return Inspection(
+        artifact,
+        sha256,
+        restorable=not found.empty and not _stops(found),
+        facts=facts,
+        source_version=version,
+        taken_at=datetime.fromtimestamp(clock, UTC) if clock and 0 < clock < 1 << 40 else None,
+        taken_at_basis="rdb-aux" if clock else None,
+    )
+
+
+def _stops(found: Layout) -> bool:
+    """Whether the parts of an AOF are such that no server would start with them."""
+    return (
+        found.rdb is None
+        and found.aof is not None
+        and any(not p.is_file() for p in (*found.aof.parts, *([found.aof.base] if found.aof.base else ())))
+    )
+
+
+def _open(artifact: Artifact, ctx: DrillContext) -> tuple[Layout, str]:
+    path, place = artifact.path, ctx.scratch / "unpacked"
+    try:
+        if path.is_dir():
+            return layout.look(path, path.name), _folder_digest(path)
+        if artifact.format == "archive" or (artifact.format == "unknown" and _looks_packed(artifact)):
+            until = min(ctx.deadline, time.monotonic() + _UNPACK_S)
+            unpacked = archive.unpack(path, artifact.packing, place, deadline=until)
+            return layout.look(place, path.name), unpacked.sha256
+        if artifact.packing:
+            return _single(*_unpack_one(artifact, place), artifact)
+        return _single(path, _sha256(path), artifact)
+    except ArtifactError as error:
+        broken = Layout()
+        broken.problems.append(Problem("redis.archive-whole", path.name, error.what, remedy=error.remedy))
+        return broken, _sha256(path)
+
+
+def _looks_packed(artifact: Artifact) -> bool:
+    return ".tar" in artifact.path.name or ".tgz" in artifact.path.name
+
+
+def _single(path: Path, sha256: str, artifact: Artifact) -> tuple[Layout, str]:
+    made = Layout()
+    if artifact.format == "aof":
+        made.aof = layout.Aof(path.name, path.parent, None, (path,), single=True)
+    elif artifact.format == "rdb":
+        made.rdb = path
+    else:
+        what = "is empty" if not path.stat().st_size else "is no RDB, no AOF and no archive of them"
+        made.problems.append(
+            Problem("redis.archive-data", artifact.path.name, f"the file {what}", remedy="take a new backup")
+        )
+    return made, sha256
+
+
+def _unpack_one(artifact: Artifact, folder: Path) -> tuple[Path, str]:
+    folder.mkdir(mode=0o700)
+    target = folder / ("appendonly.aof" if artifact.format == "aof" else "dump.rdb")
+    with open_file(artifact.path) as file, target.open("xb") as out:
+        stream = Stream(file, artifact.path, artifact.packing)
+        for block in stream:
+            out.write(block)
+            limits = archive.Limits()
+            if stream.plain_bytes > 64 << 20 and stream.plain_bytes > stream.raw_bytes * limits.ratio:
+                raise ArtifactError("the file looks like a bomb", remedy="do not unpack it")
+    return target, stream.sha256
+
+
+def _read_aof(found: Layout, start: int, digester: Digester, ctx: DrillContext) -> AofFacts:
+    facts = AofFacts()
+    aof = found.aof
+    if aof is None:
+        return facts
+    texts = [*([aof.base] if aof.base and not _has_magic(aof.base) else []), *aof.parts]
+    for part in texts:
+        if facts.damage or not part.is_file():
+            continue
+        with part.open("rb") as file:
+            file.seek(start)
+            size = part.stat().st_size - start
+            aof_reader.read(file, size, digester, facts, deadline=ctx.deadline)
+        if facts.damage:
+            found.problems.append(
+                Problem(
+                    "redis.aof-whole",
+                    part.name,
+                    f"the append-only file {facts.damage}",
+                    remedy="what follows is lost: take a new backup. By default servers drop the end "
+                    "silently (aof-load-truncated yes)",
+                )
+            )
+        if facts.open_transaction:
+            found.problems.append(
+                Problem(
+                    "redis.aof-whole",
+                    part.name,
+                    "a transaction at the end is open (MULTI without EXEC): the server undoes it at load",
+                    expected="EXEC",
+                    observed=f"{facts.open_transaction} commands in an open transaction",
+                    remedy="the file was copied in the middle of a write: copy it again with writes paused",
+                )
+            )
+            break
+    return facts
+
+
+def _second_rdb(path: Path, digester: Digester, ctx: DrillContext) -> Iterator[Problem]:
+    """A dump beside an AOF: servers with appendonly ignore it, so it only has to be whole."""
+    from .rdb import walk
+
+    with path.open("rb") as file:
+        facts = walk(file, path.stat().st_size, digester, lambda *key: None, deadline=ctx.deadline)
+    if facts.damage or (facts.stated_crc and facts.stated_crc != facts.computed_crc):
+        what = facts.damage or "its checksum does not hold"
+        yield Problem("redis.rdb-whole", path.name, f"the RDB beside the AOF is damaged: {what}")
+
+
+def _has_magic(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(8).startswith(MAGICS)
+
+
+def _teller(ctx: DrillContext) -> Callable[[int, int], None]:
+    return lambda done, total: ctx.progress("inspect", done, total)
+
+
+def _sha256(path: Path) -> str:
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type] # a raw file will do
+
+
+def _folder_digest(folder: Path) -> str:
+    """Digest over the names and digests of all regular files below `folder`, in order of their names."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink()):
+        digest.update(f"{_sha256(path)}  {path.relative_to(folder)}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

@@ -1,0 +1,223 @@
+"""Where the data lies in a Redis backup: an RDB, the parts of an AOF, and what was packed beside them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from ..model import Severity
+
+MAGICS: Final = (b"REDIS0", b"VALKEY0")
+_PART: Final = re.compile(r"^(?P<name>.+)\.(?P<seq>\d+)\.(?P<kind>base|incr)\.(?:rdb|aof)$")
+_NOTE: Final = r"^(redis_version|valkey_version|run_id|role|db\d+|maxmemory_policy|aof_enabled):(.+)$"
+_METADATA: Final = ("backup-metadata.txt", "redis-info.txt", "redis-config.txt")
+_SMALL: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something found while reading the file; the check named `check` reports it."""
+
+    check: str
+    object: str
+    message: str
+    severity: Severity = Severity.CRITICAL
+    expected: str | None = None
+    observed: str | None = None
+    remedy: str | None = None
+
+
+@dataclass(frozen=True)
+class Aof:
+    """An append-only file as a server loads it: its name, folder, base and increments in order.
+
+    `single` is the one file of servers before 7.0, which may begin with an RDB.
+    """
+
+    name: str
+    folder: Path
+    base: Path | None
+    parts: tuple[Path, ...]
+    single: bool = False
+
+
+@dataclass
+class Layout:
+    """What a backup consists of. `notes` holds what the backup's own text files say about its source."""
+
+    rdb: Path | None = None
+    aof: Aof | None = None
+    problems: list[Problem] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()  # names of files that hold no data
+    broken_aof: bool = False  # parts of an AOF without the manifest that makes one of them
+
+    @property
+    def empty(self) -> bool:
+        """True when there is no data at all."""
+        return self.rdb is None and self.aof is None
+
+
+def look(folder: Path, name: str) -> Layout:
+    """Find the data in an unpacked backup (`name`, for messages). Links are never followed."""
+    files = list(_files(folder))
+    made = Layout()
+    manifests = [f for f in files if f.name.endswith(".manifest") and b" type " in _text(f)]
+    claimed: set[Path] = set()
+    for manifest in manifests:
+        aof = _multi_part(manifest, made.problems)
+        claimed.update(manifest.parent.iterdir())
+        if made.aof is None:
+            made.aof = aof
+    loose = [f for f in files if f not in claimed and _PART.match(f.name)]
+    if loose and made.aof is None:
+        made.problems.append(
+            Problem(
+                "redis.aof-files",
+                f"{loose[0].parent.name}/*.manifest",
+                "the AOF's manifest is missing: a server that gets these files starts empty",
+                expected="a file *.manifest beside base and incremental files",
+                observed=", ".join(sorted(f.name for f in loose)[:4]),
+                remedy="take the backup again with the whole appendonlydir",
+            )
+        )
+        made.broken_aof = True
+    claimed.update(loose)
+    dumps = [f for f in files if f not in claimed and _head(f).startswith(MAGICS)]
+    single = [f for f in files if f not in claimed and f.suffix == ".aof"]
+    if single and made.aof is None:
+        made.aof = Aof(single[0].name, single[0].parent, None, (single[0],), single=True)
+    dumps = [f for f in dumps if f not in single]
+    broken = [f for f in files if f.suffix == ".rdb" and f not in claimed and f not in dumps]
+    dumps += broken if not dumps else []
+    if dumps:
+        made.rdb = max(dumps, key=lambda f: f.name == "dump.rdb")
+    if len(dumps) > 1:
+        made.problems.append(
+            Problem(
+                "redis.archive-data",
+                name,
+                "several RDB files: which one is the backup is not clear",
+                Severity.HIGH,
+                expected="one RDB",
+                observed=", ".join(sorted(f.name for f in dumps)[:6]),
+                remedy="pack one RDB per backup",
+            )
+        )
+    texts = [f for f in files if f not in claimed and f not in dumps and f not in single]
+    made.beside = tuple(sorted(f.name for f in texts))
+    _read_notes(made, [f for f in texts if f.suffix == ".txt"])
+    _misplaced(made, folder, texts)
+    return made
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for child in sorted(folder.iterdir()):
+        if child.is_symlink():
+            continue
+        if child.is_dir():
+            yield from _files(child)
+        elif child.is_file():
+            yield child
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(16)
+
+
+def _text(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_SMALL)
+
+
+def _multi_part(manifest: Path, problems: list[Problem]) -> Aof:
+    folder, name = manifest.parent, manifest.name.removesuffix(".manifest")
+    again = "take the backup again with the whole folder"
+    listed: list[tuple[int, str, str]] = []
+
+    def problem(what: str, message: str, remedy: str, severity: Severity = Severity.CRITICAL) -> None:
+        problems.append(Problem("redis.aof-files", what, message, severity, remedy=remedy))
+
+    for line in _text(manifest).decode("utf-8", "replace").splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        try:
+            words = shlex.split(line)
+            fields = dict(zip(words[::2], words[1::2], strict=True))
+            entry = (int(fields["seq"]), fields["type"], fields["file"])
+        except (ValueError, KeyError):
+            problem(
+                manifest.name,
+                "a line of the AOF manifest cannot be read: servers refuse it",
+                "take a new backup",
+            )
+            continue
+        if "/" in entry[2] or entry[1] not in ("b", "i", "h"):
+            problem(manifest.name, "the AOF manifest names a file that no server wrote", again)
+            continue
+        listed.append(entry)
+    bases = [e for e in listed if e[1] == "b"]
+    increments = sorted(e for e in listed if e[1] == "i")
+    if len(bases) > 1 or len({e[0] for e in increments}) != len(increments):
+        problem(manifest.name, "the AOF manifest lists a part twice: servers refuse it", again)
+    for _, _, file in (*bases, *increments):
+        if not (folder / file).is_file():
+            problem(file, "the AOF manifest names this file, but the backup does not hold it", again)
+    if not bases and (not increments or increments[0][0] > 1):
+        problem(
+            manifest.name,
+            "the AOF manifest lists no base file: everything written before the last rewrite is lost",
+            "take the backup again while no AOF rewrite runs, with the whole folder",
+        )
+    names = {e[2] for e in listed}
+    newest = max((e[0] for e in bases), default=0)
+    for child in sorted(folder.iterdir()):
+        part = _PART.match(child.name)
+        if not part or part["name"] != name or child.name in names:
+            continue
+        current = int(part["seq"]) >= newest or not bases
+        problem(
+            child.name,
+            "the AOF manifest does not list this file: servers ignore what it holds"
+            if current
+            else "a leftover of an earlier rewrite",
+            "copy manifest and files at one moment (see `provado backup redis`)",
+            Severity.CRITICAL if current else Severity.INFO,
+        )
+    base = folder / bases[0][2] if bases else None
+    parts = tuple(folder / e[2] for e in increments)
+    return Aof(name, folder, base, parts)
+
+
+def _read_notes(made: Layout, texts: list[Path]) -> None:
+    """INFO output and the like: `name:value` lines that redis-cli prints."""
+    for file in texts[:20]:
+        for line in _text(file).decode("utf-8", "replace").splitlines()[:5000]:
+            found = re.match(_NOTE, line)
+            if found:
+                made.notes.setdefault(found[1], found[2].strip()[:200])
+
+
+def _misplaced(made: Layout, folder: Path, texts: list[Path]) -> None:
+    """Backups that come with metadata say where the data lies: beside it."""
+    records = {f.parent for f in texts if f.name in _METADATA}
+    if len(records) != 1 or made.rdb is None:
+        return
+    expected = records.pop()
+    if made.rdb.parent != expected:
+        made.problems.append(
+            Problem(
+                "redis.archive-data",
+                str(made.rdb.relative_to(folder)),
+                "the RDB does not lie beside the backup's metadata, where the restore procedure looks",
+                Severity.HIGH,
+                expected=str(expected.relative_to(folder) / made.rdb.name),
+                observed=str(made.rdb.relative_to(folder)),
+                remedy="pack the data files beside the metadata, or correct the restore procedure",
+            )
+        )
