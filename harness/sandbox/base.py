@@ -71,12 +71,17 @@ class RedisRequest:
 
 @dataclass(frozen=True)
 class Server:
-    """A running sandbox server. `host` is a socket directory (local PostgreSQL), a socket file (local
-    Redis: `unix_socket`), or 127.0.0.1 with `port` (container).
+    """A running sandbox server.
+
+    PostgreSQL: connect to `host` (a socket directory, or 127.0.0.1) and `port`. Redis: connect to
+    `unix_socket` when it is set, else to `host` and `port`. Containers have sockets too, unless the engine
+    runs where it cannot see our files.
 
     `shared` is a folder that both the harness and the server can read and write (the server sees it as
     `shared_inside`), None when there is none. `alive()` tells whether the server process still runs;
-    `log()` returns the server's log so far (it may quote data: never put it into evidence).
+    `log()` returns the server's log so far (it may quote data: never put it into evidence). `limit()` is
+    "memory" or "disk" when the sandbox's own limit ended the server: the drill is inconclusive then, the
+    backup is not to blame.
     """
 
     info: SandboxInfo
@@ -90,6 +95,7 @@ class Server:
     shared_inside: str | None = None
     alive: Callable[[], bool] = field(default=lambda: True)
     log: Callable[[], str] = field(default=lambda: "")
+    limit: Callable[[], str | None] = field(default=lambda: None)
     teardown: Callable[[], Teardown | None] = field(default=lambda: None)
 
 

@@ -64,9 +64,10 @@ def postgres_options(request: PostgresRequest, settings: SandboxSettings) -> Opt
     same = [s for s in fitting if s.major == request.major] if request.major else _by_age(fitting, request)
     choices: list[Choice] = [*(s for s in same if not s.wheel or not request.major)]
     image = None if choices else _postgres_image(request, settings)
-    choices += [image] if image and image.local else []
+    at_hand = image is not None and image.local and image.version == str(request.major or image.version)
+    choices += [image] if image and at_hand else []
     choices += [s for s in _by_age(fitting, request) if s not in choices]
-    choices += [image] if image and not image.local else []
+    choices += [image] if image and not at_hand else []
     return Options(tuple(choices), tuple(refused))
 
 

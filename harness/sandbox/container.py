@@ -209,6 +209,12 @@ class _Box:
             return bool(self.container.status == "running")
         return False
 
+    def passed(self) -> str | None:
+        """The limit that ended the server, if one did."""
+        if not self.alive() and self.container.attrs.get("State", {}).get("OOMKilled"):
+            self.limit = self.limit or "memory"
+        return self.limit
+
     def log(self) -> str:
         """The end of the server's output; what was last seen once the container is gone."""
         with contextlib.suppress(Exception):
@@ -218,9 +224,7 @@ class _Box:
     def check(self, deadline: float) -> None:
         """Raise ServerDied when the server has ended, SandboxError past the deadline."""
         if not self.alive():
-            state = self.container.attrs.get("State", {})
-            limit = self.limit or ("memory" if state.get("OOMKilled") else None)
-            code = state.get("ExitCode")
+            limit, code = self.passed(), self.container.attrs.get("State", {}).get("ExitCode")
             raise ServerDied(
                 f"the server in the container ended before it answered (exit code {code})",
                 log=self.log(),
@@ -243,6 +247,7 @@ class _Box:
             shared_inside=_SHARED if shared else None,
             alive=self.alive,
             log=self.log,
+            limit=self.passed,
             teardown=lambda: instance.teardown(self.made),
             **where,
         )

@@ -153,14 +153,24 @@ def _answer(supervisor: subprocess.Popen[bytes], deadline: float) -> dict[str, o
     return data if isinstance(data, dict) else {"error": "its supervisor spoke nonsense"}
 
 
+def how_ended(instance: Instance) -> dict[str, object]:
+    """What the supervisor told about the server's end: `limit` and `exit_code`; empty while it runs."""
+    with instance.lock:
+        if instance.supervisor and not instance.ended and instance.proof is None and not instance.alive():
+            instance.ended = _answer(instance.supervisor, time.monotonic() + 5)
+        return instance.ended
+
+
+def limit(instance: Instance) -> str | None:
+    """ "memory" or "disk" when that limit ended the server."""
+    passed = how_ended(instance).get("limit")
+    return str(passed) if passed else None
+
+
 def died(instance: Instance, what: str) -> ServerDied:
     """The error that tells how a server which no longer runs came to its end."""
     log = instance.log()
-    ended: dict[str, object] = {}
-    if instance.supervisor and not instance.ended:
-        instance.ended = _answer(instance.supervisor, time.monotonic() + 5)
-    ended = instance.ended
-    limit, code = ended.get("limit"), ended.get("exit_code")
+    limit, code = how_ended(instance).get("limit"), how_ended(instance).get("exit_code")
     if limit:
         return ServerDied(
             f"{what}: it passed the sandbox's {limit} limit",

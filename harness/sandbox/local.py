@@ -30,11 +30,14 @@ def initdb_user() -> User | None:
     """Who runs initdb: ourselves, or `nobody` when we are root. initdb wants a name in the user database."""
     if os.geteuid() != 0:
         return None
-    try:
+    with contextlib.suppress(KeyError):
         entry = pwd.getpwnam("nobody")
-    except KeyError:
-        return User(65534, 65534)
-    return User(entry.pw_uid, entry.pw_gid)
+        if _mapped(entry.pw_uid):
+            return User(entry.pw_uid, entry.pw_gid)
+    raise SandboxError(
+        "we are root, and there is no user `nobody` here to run a server as (servers refuse to be root)",
+        remedy="Run as an ordinary user",
+    )
 
 
 def server_user() -> User | None:
@@ -55,10 +58,14 @@ def server_user() -> User | None:
     return initdb_user()
 
 
-def _mapped(uid: int) -> bool:
-    """False in a user namespace that does not know the id (rootless containers)."""
-    ranges = [[int(n) for n in line.split()] for line in Path("/proc/self/uid_map").read_text().splitlines()]
-    return any(first <= uid < first + count for first, _, count in ranges)
+def _mapped(number: int) -> bool:
+    """False in a user namespace that does not know the id as user and group (rootless containers)."""
+    for kind in ("uid", "gid"):
+        lines = Path(f"/proc/self/{kind}_map").read_text("ascii").splitlines()
+        ranges = [[int(n) for n in line.split()] for line in lines]
+        if not any(first <= number < first + count for first, _, count in ranges):
+            return False
+    return True
 
 
 @contextlib.contextmanager
@@ -116,6 +123,7 @@ def postgres(server: Binaries, settings: SandboxSettings, *, deadline: float) ->
             shared_inside=str(shared),
             alive=made.alive,
             log=made.log,
+            limit=lambda: instance.limit(made),
             teardown=lambda: instance.teardown(made),
         )
     finally:
@@ -182,6 +190,7 @@ def redis(
             shared_inside=str(data),
             alive=made.alive,
             log=made.log,
+            limit=lambda: instance.limit(made),
             teardown=lambda: instance.teardown(made),
         )
     finally:
