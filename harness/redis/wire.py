@@ -154,6 +154,20 @@ class Wire:
         self.received += len(data)
         self._reader.feed(data)
 
+    def start_raw(self, command: bytes) -> None:
+        """Send a command answered by bytes of its own kind (SYNC); from now on only `receive_raw`."""
+        self._send(command)
+
+    def receive_raw(self, limit: int) -> bytes:
+        """Up to `limit` bytes, at least one. Raises ServerGone at the end or after the timeout."""
+        try:
+            data = self._socket.recv(limit)
+        except OSError as error:
+            raise ServerGone(f"the server is gone: {error.strerror or error}") from None
+        if not data:
+            raise ServerGone("the server closed the connection")
+        return data
+
     def info(self, section: str = "everything") -> dict[str, str]:
         """INFO as a dictionary; empty when the server's ACL forbids it."""
         try:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from harness.postgres.live import Live
+from harness.redis.wire import Address
 from harness.sandbox import PostgresRequest, RedisRequest, Server, postgres_sandbox, redis_sandbox
 from harness.settings import SandboxSettings, Settings
 
@@ -108,3 +109,9 @@ def damage(server: Server, database: str) -> None:
     with live(server, database).connect() as conn:
         conn.execute("UPDATE companies SET name = 'wrong ' || id; DELETE FROM outbox WHERE state = 'new'")
         conn.execute("DROP INDEX outbox_state; CREATE TABLE not_in_backup (a int)")
+
+
+def redis_address(server: Server) -> Address:
+    """How our commands reach a Redis server."""
+    user = server.user if server.user != "default" else None
+    return Address(server.unix_socket, server.host, server.port, user, server.password)
