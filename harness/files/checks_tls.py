@@ -160,10 +160,11 @@ def certificate_key(self: Check, subject: RestoredFiles) -> Iterator[Finding]:
                     named.name,
                     f"{named.name} is not the key of {file.name}: nginx does not start with the two",
                 )
+    damaged = any(file.trouble for file in held)
     publics = {tls.public_half(c) for file in held for c in file.certificates}
     for key in keys:
-        if key.name not in told and key.public and key.public not in publics:
-            beside = {_stem(file.name): file.name for file in held}
+        if key.name not in told and key.public and key.public not in publics and not damaged:
+            beside = {_stem(file.name): file.name for file in held if file.certificates}
             if _stem(key.name) in beside:
                 yield self.finding(key.name, f"{key.name} is not the key of {beside[_stem(key.name)]}")
             elif PurePosixPath(key.name).parent.name in ("ssl", "tls", "certs"):

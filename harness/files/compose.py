@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 import yaml
@@ -65,8 +66,9 @@ _Loader.add_constructor("!override", _tagged)
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
+@lru_cache(maxsize=16)
 def read(name: str, text: str) -> ComposeFile:
-    """Read one compose file; what is wrong with it stands in `troubles`."""
+    """Read one compose file; what is wrong with it stands in `troubles`. Remembered."""
     try:
         data = yaml.load(text, _Loader)  # noqa: S506 - derives from SafeLoader
     except yaml.MarkedYAMLError as error:

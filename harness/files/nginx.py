@@ -10,6 +10,7 @@ import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import crossplane
@@ -51,10 +52,11 @@ class Site:
     keys: tuple[str, ...]
 
 
+@lru_cache(maxsize=16)
 def parse(text: str) -> Parsed:
     """Parse one nginx configuration, or a part of one that is included into `http` or `server`.
 
-    Never raises for what stands in the text.
+    Never raises for what stands in the text. Remembered, since several checks ask for the same file.
     """
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
@@ -72,11 +74,34 @@ def parse(text: str) -> Parsed:
     parsed = tuple(told["config"][0]["parsed"])
     told_troubles = (_trouble(e["line"], _plain(e["error"])) for e in told["errors"])
     troubles = [trouble for trouble in told_troubles if trouble][:_MAX_ERRORS]
+    if not troubles:
+        troubles += _unended(text)
     if not top and not troubles:
         troubles.append(Trouble(None, "holds no directive: nginx does not start"))
     elif not before and not troubles and "events" not in top:
         troubles.append(Trouble(None, 'has no "events" block: nginx does not start'))
     return Parsed(parsed, tuple(troubles))
+
+
+def _unended(text: str) -> Iterator[Trouble]:
+    """Directives whose `;` is missing and whose arguments could be any words: the next line then looks like
+    more of them. Told by a line that begins with a directive's name behind one that does and does not end."""
+    before, number_before = "", 0
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        line = re.sub(r"\s#.*$", "", line)
+        open_before = (
+            before
+            and before[-1] not in ";{}"
+            and before.split()[0] in DIRECTIVES
+            and not before.count('"') % 2
+            and not before.count("'") % 2
+        )
+        if open_before and line.split()[0].rstrip(";{") in DIRECTIVES and line[-1] in ";{":
+            yield Trouble(number_before, f'directive "{before.split()[0]}" is not terminated by ";"')
+        before, number_before = line, number
 
 
 def _wrapping(top: set[str]) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from harness.archive import unpack
 from harness.settings import load_settings
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
-SUMS = dict(
+SUMS: dict[str, str] = dict(
     reversed(line.split("  ", 1))
     for line in (FIXTURES / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
 )
