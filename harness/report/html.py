@@ -44,7 +44,7 @@ STATUSES: Final = {
     "waived": "waived",
 }
 COMPONENTS: Final = {"postgres": "PostgreSQL", "redis": "Redis", "files": "Configuration"}
-_NEXT: Final = "Remove what kept this machine from judging, and run the drill again."
+_NEXT: Final = "remove what kept this machine from judging, and run the drill again"
 STAGES: Final = {
     "inspect": "Read the file",
     "sandbox": "Start the sandbox",

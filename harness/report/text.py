@@ -37,28 +37,37 @@ def visible(text: str) -> str:
     )
 
 
-def harmless(value: Any) -> Any:
-    """Evidence ready to be shown: known secrets masked (the last net), invisible characters made visible."""
+def harmless(value: Any, seen: dict[str, str] | None = None) -> Any:
+    """Evidence ready to be shown: known secrets masked (the last net), invisible characters made visible.
+
+    `seen` remembers strings within one call, since most of them come many times.
+    """
+    seen = {} if seen is None else seen
     if isinstance(value, str):
-        return visible(mask(value))
+        if value not in seen:
+            seen[value] = visible(mask(value))
+        return seen[value]
     if isinstance(value, Mapping):
-        return {visible(mask(str(k))): harmless(v) for k, v in value.items()}
+        return {harmless(str(k), seen): harmless(v, seen) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [harmless(v) for v in value]
+        return [harmless(v, seen) for v in value]
     return value
 
 
 @cache
 def catalogue(lang: str) -> dict[str, str]:
-    """English sentence -> translation; empty for English."""
-    if lang == "en":
-        return {}
-    found: dict[str, str] = {}
-    folder = resources.files(__package__) / "locale"
-    for file in sorted(folder.iterdir(), key=lambda f: f.name):
-        if file.name.startswith(lang) and file.name.endswith(".po"):
-            found |= read_po(file.read_text(encoding="utf-8"))
-    return found
+    """The reports' own sentences: English -> translation; empty for English."""
+    return {} if lang == "en" else _read(f"{lang}.po")
+
+
+@cache
+def evidence_catalogue(lang: str) -> dict[str, str]:
+    """What checks and drills say in evidence: English sentence or pattern -> translation."""
+    return {} if lang == "en" else _read(f"{lang}.evidence.po")
+
+
+def _read(name: str) -> dict[str, str]:
+    return read_po((resources.files(__package__) / "locale" / name).read_text(encoding="utf-8"))
 
 
 def read_po(text: str) -> dict[str, str]:
@@ -85,7 +94,7 @@ def read_po(text: str) -> dict[str, str]:
 def _patterns(lang: str) -> tuple[tuple[str, re.Pattern[str], str], ...]:
     """Sentences with holes (`{0} rows are missing`), as (fixed beginning, pattern, translation)."""
     made = []
-    for source, translation in catalogue(lang).items():
+    for source, translation in evidence_catalogue(lang).items():
         if _HOLE.search(source):
             pieces = _HOLE.split(source)
             pattern = re.compile("(.+?)".join(re.escape(p) for p in pieces), re.S)
@@ -111,7 +120,7 @@ class Words:
         knows it or knows its pattern, else as it is."""
         if not text or self.lang == "en":
             return text or "", "en"
-        whole = catalogue(self.lang).get(text)
+        whole = evidence_catalogue(self.lang).get(text) or catalogue(self.lang).get(text)
         if whole:
             return whole, self.lang
         for start, pattern, translation in _patterns(self.lang):
