@@ -366,12 +366,12 @@ def _leave_out(
 ) -> list[Difference]:
     theirs = [d for d in found if about(d)]
     if theirs:
-        result.omitted.append(Omitted(name, len(theirs), _examples(theirs), certain))
+        result.omitted.append(Omitted(name, len({d.object for d in theirs}), _examples(theirs), certain))
     return [d for d in found if not about(d)]
 
 
 def _examples(found: Iterable[Difference]) -> tuple[str, ...]:
-    return tuple(d.object for d in list(found)[:3])
+    return tuple(dict.fromkeys(d.object for d in found))[:3]
 
 
 def _without(found: list[Difference], drop: Callable[[Difference, str], bool]) -> list[Difference]:
@@ -400,7 +400,7 @@ def _unfold(found: list[Difference], source: Facts, copy: Facts) -> Iterable[Dif
         if d.what != CHANGED and parents & gone:
             continue
         # An identity's sequence, gone with the identity; an invalid index, which no dump holds.
-        if d.kind == "sequence" and d.what != CHANGED and parents & changed:
+        if d.kind in ("sequence", "owner") and d.what != CHANGED and parents & changed:
             continue
         if (
             d.kind == "index"
