@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from .. import process
 from ..errors import SandboxError
@@ -42,7 +43,8 @@ class Instance:
     container: Callable[[], bool] | None = None  # removes it; True when there is none any more
     containment: tuple[str, ...] = ()
     proof: Teardown | None = None
-    ended: dict[str, object] = field(default_factory=dict)
+    told: dict[str, Any] = field(default_factory=dict)  # what the supervisor said
+    pending: bytes = b""
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     @property
@@ -60,9 +62,9 @@ class Instance:
             return ""
 
     def alive(self) -> bool:
-        """True while the server process runs."""
+        """True while the server process runs and no limit is about to end it."""
         server = self.lease.server
-        return self.proof is None and server is not None and server.alive()
+        return self.proof is None and server is not None and server.alive() and limit(self) is None
 
 
 def create(user: User | None) -> Instance:
@@ -126,14 +128,15 @@ def launch(
         os.close(log)
     instance.lifeline = lifeline
     os.write(lifeline, json.dumps(orders).encode() + b"\n")
-    answer = _answer(instance.supervisor, deadline)
-    if "error" in answer:
+    pid = _hear(instance, "pid", deadline)
+    error = instance.told.get("error")
+    if error or not isinstance(pid, int):
         raise SandboxError(
-            f"the server {argv[0]} cannot be started: {answer['error']}",
+            f"the server {argv[0]} cannot be started: {error or 'its supervisor did not answer'}",
             remedy="Check that the program is executable for ordinary users",
         )
-    instance.containment = tuple(str(word) for word in answer["containment"])  # type: ignore[attr-defined]
-    supervisor, pid = instance.supervisor.pid, int(str(answer["pid"]))
+    instance.containment = tuple(instance.told["containment"])
+    supervisor = instance.supervisor.pid
     instance.lease = replace(
         instance.lease,
         supervisor=lease.Process(supervisor, lease.started(supervisor)),
@@ -142,42 +145,39 @@ def launch(
     lease.write(instance.name, instance.lease)
 
 
-def _answer(supervisor: subprocess.Popen[bytes], deadline: float) -> dict[str, object]:
-    """The next line of JSON the supervisor says."""
-    assert supervisor.stdout is not None  # noqa: S101 - for the type checker; PIPE was asked for
-    ready, _, _ = select.select([supervisor.stdout], [], [], max(0.0, deadline - time.monotonic()))
-    line = supervisor.stdout.readline() if ready else b""
-    if not line:
-        return {"error": "its supervisor did not answer in time" if not ready else "its supervisor died"}
-    data = json.loads(line)
-    return data if isinstance(data, dict) else {"error": "its supervisor spoke nonsense"}
-
-
-def how_ended(instance: Instance) -> dict[str, object]:
-    """What the supervisor told about the server's end: `limit` and `exit_code`; empty while it runs."""
+def _hear(instance: Instance, key: str, deadline: float) -> object | None:
+    """What the supervisor told under `key`, waiting for it until the deadline or the supervisor's end."""
     with instance.lock:
-        if instance.supervisor and not instance.ended and instance.proof is None and not instance.alive():
-            instance.ended = _answer(instance.supervisor, time.monotonic() + 5)
-        return instance.ended
+        stream = instance.supervisor.stdout if instance.supervisor else None
+        while key not in instance.told and stream and not stream.closed:
+            ready, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))
+            data = os.read(stream.fileno(), 1 << 16) if ready else b""
+            if not data:
+                break
+            instance.pending += data
+            *lines, instance.pending = instance.pending.split(b"\n")
+            for line in lines:
+                instance.told.update(json.loads(line))
+        return instance.told.get(key)
 
 
 def limit(instance: Instance) -> str | None:
-    """ "memory" or "disk" when that limit ended the server."""
-    passed = how_ended(instance).get("limit")
+    """The limit that ended the server, "memory" or "disk". Known before clients notice the end."""
+    passed = _hear(instance, "limit", time.monotonic())
     return str(passed) if passed else None
 
 
 def died(instance: Instance, what: str) -> ServerDied:
     """The error that tells how a server which no longer runs came to its end."""
-    log = instance.log()
-    limit, code = how_ended(instance).get("limit"), how_ended(instance).get("exit_code")
-    if limit:
+    code = _hear(instance, "exit_code", time.monotonic() + 5)
+    passed, log = limit(instance), instance.log()
+    if passed:
         return ServerDied(
-            f"{what}: it passed the sandbox's {limit} limit",
+            f"{what}: it passed the sandbox's {passed} limit",
             log=log,
             exit_code=None,
-            limit=str(limit),
-            remedy=f"Raise sandbox.{limit} in provado.yaml",
+            limit=passed,
+            remedy=f"Raise sandbox.{passed} in provado.yaml",
         )
     how = f"exit code {code}" if isinstance(code, int) else "of unknown cause"
     return ServerDied(f"{what} ({how})", log=log, exit_code=code if isinstance(code, int) else None)
@@ -212,8 +212,7 @@ def teardown(instance: Instance) -> Teardown:
         if instance.supervisor:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 instance.supervisor.wait(10)
-            if not instance.ended and instance.supervisor.poll() is not None:
-                instance.ended = _answer(instance.supervisor, time.monotonic())
+            limit(instance)  # hear it out: what ended it may be asked for later
             process.end(instance.supervisor, grace_s=0.1)
             if instance.supervisor.stdout:
                 instance.supervisor.stdout.close()

@@ -41,15 +41,22 @@ def main() -> int:
         os.waitpid(child, 0)
         child, answer = _start(orders, False)
     answer["pid"] = child
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
+    _tell(answer)
     limit, status = _watch(orders, child, parent)
+    if limit:
+        _tell({"limit": limit})  # before the server's clients can notice anything
     if status is None:
         status = _stop(orders, child)
     _end_descendants()
-    sys.stdout.write(json.dumps({"limit": limit, "exit_code": status}) + "\n")
-    sys.stdout.flush()
+    _tell({"exit_code": status})
     return 0
+
+
+def _tell(what: dict[str, Any]) -> None:
+    try:
+        os.write(1, json.dumps(what).encode() + b"\n")
+    except BrokenPipeError:  # the harness is gone: what has to be done is done all the same
+        return
 
 
 def _start(orders: dict[str, Any], own_view: bool) -> tuple[int, dict[str, Any]]:
