@@ -100,8 +100,8 @@ def index_valid(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
 def constraints_hold(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
     """Rows keep every foreign key and CHECK; those the server has not proven are scanned.
 
-    NOT VALID is legal and comes back as such, so without a violating row it is a note only. All constraints
-    are scanned when rows may have come in after them: not a dump of pg_dump, or with triggers disabled.
+    NOT VALID is legal, with violating rows too, and comes back as it was: that is told, but no loss. All
+    constraints are scanned when rows may have come in after them: no dump of pg_dump's, or with triggers off.
     """
     facts: DumpFacts = subject.inspection.facts
     with asking(subject) as conn:
@@ -122,7 +122,7 @@ def constraints_hold(self: Check, subject: PostgresSubject) -> Iterator[Finding]
                     what,
                     f"{c.violations:,} rows violate this {c.kind} ({rows})"
                     + ("" if c.validated else "; it is NOT VALID"),
-                    severity=self.severity if c.validated else Severity.HIGH,
+                    severity=self.severity if c.validated else Severity.MEDIUM,
                     expected="0",
                     observed=f"{c.violations:,}",
                 )

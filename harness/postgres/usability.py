@@ -184,10 +184,7 @@ foreign_ones AS (SELECT oid FROM pg_class WHERE relkind = 'f'
 SELECT {_NAME} FROM {_RELATION} WHERE c.relkind = 'v' AND {user_schema()} AND {own("pg_class", "c.oid")}
   AND c.oid NOT IN (SELECT oid FROM foreign_ones) ORDER BY 1""",
     )
-    run(
-        conn,
-        "SELECT set_config('search_path', (SELECT reset_val FROM pg_settings WHERE name = 'search_path'), false)",
-    )
+    use_own_search_path(conn)
     try:
         for (name,) in names:
             try:
@@ -205,6 +202,17 @@ SELECT {_NAME} FROM {_RELATION} WHERE c.relkind = 'v' AND {user_schema()} AND {o
                 continue  # it can be planned; what it computes is not asked here
     finally:
         run(conn, "SELECT set_config('search_path', '', false)")
+
+
+def use_own_search_path(conn: Connection) -> None:
+    """What a fresh session of this database would have: the database's own setting, else the default."""
+    run(
+        conn,
+        """
+SELECT set_config('search_path', coalesce((SELECT substr(x, 13) FROM pg_db_role_setting s
+    JOIN pg_database d ON d.oid = s.setdatabase AND d.datname = current_database(), unnest(s.setconfig) x
+  WHERE s.setrole = 0 AND x LIKE 'search_path=%'), '"$user", public'), false)""",
+    )
 
 
 def collation_versions(conn: Connection) -> list[str]:
