@@ -83,13 +83,13 @@ def encryption_of(head: bytes) -> str | None:
 class Stream:
     """The unpacked bytes of one file, read once from start to end by iterating.
 
-    After the last block `sha256` holds the digest of the file as it lies on disk, `plain_bytes` the
-    unpacked size, and `trailing_bytes` how much followed the last compressed member (gzip tools ignore
+    After the last block `sha256` holds the digest of the file as it lies on disk ("" when not `hashed`),
+    `plain_bytes` the unpacked size, and `trailing_bytes` how much followed the last compressed member (gzip tools ignore
     it; a naive `gzip -t` complains). `raw_bytes` grows while reading, for progress.
     """
 
-    def __init__(self, file: IO[bytes], path: Path, packing: tuple[str, ...]) -> None:
-        self.path, self.packing = path, packing
+    def __init__(self, file: IO[bytes], path: Path, packing: tuple[str, ...], *, hashed: bool = True) -> None:
+        self.path, self.packing, self._hashed = path, packing, hashed
         self.raw_bytes = self.plain_bytes = self.trailing_bytes = 0
         self.sha256 = ""
         self._file = file
@@ -106,10 +106,11 @@ class Stream:
     def _raw(self) -> Iterator[bytes]:
         digest = hashlib.sha256()
         while block := self._file.read(_BLOCK):
-            digest.update(block)
+            if self._hashed:
+                digest.update(block)
             self.raw_bytes += len(block)
             yield block
-        self.sha256 = digest.hexdigest()
+        self.sha256 = digest.hexdigest() if self._hashed else ""
 
     def _unpacked(self, blocks: Iterator[bytes], codec: _Codec) -> Iterator[bytes]:
         member: Any = None

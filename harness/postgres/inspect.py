@@ -11,11 +11,11 @@ from .. import process
 from ..component import DrillContext, Inspection
 from ..errors import ArtifactError
 from ..model import Artifact
+from ..stream import Stream, open_file
 from .facts import DumpFacts, read_facts
-from .source import ARCHIVES, pg_restore_for, sha256_of, sql_text
+from .source import ARCHIVES, counted, pg_restore_for, sha256_of, sql_text
 
 _CREATED: Final = re.compile(r"^; Archive created at (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", re.M)
-READABLE: Final = {"plain", "pg_dumpall", *ARCHIVES}
 
 
 def inspect(artifact: Artifact, ctx: DrillContext) -> Inspection:
@@ -23,16 +23,22 @@ def inspect(artifact: Artifact, ctx: DrillContext) -> Inspection:
 
     Raises ToolError when an archive needs a pg_restore that is not here.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="provado-sha256") as aside:
-        digest = aside.submit(sha256_of, artifact.path)
-        facts = DumpFacts()
-        if artifact.format in READABLE:
+    facts, sha256 = DumpFacts(), ""
+    if artifact.format in ARCHIVES:
+        with ThreadPoolExecutor(1, thread_name_prefix="provado-sha256") as aside:
+            digest = aside.submit(sha256_of, artifact.path)
             try:
                 with sql_text(artifact, ctx, "inspect") as text:
                     facts = read_facts(text)
             except ArtifactError as problem:
                 facts.problem = problem
-        sha256 = digest.result()
+            sha256 = digest.result()
+    elif artifact.format in ("plain", "pg_dumpall"):
+        with open_file(artifact.path) as file:
+            stream = Stream(file, artifact.path, artifact.packing)
+            facts = read_facts(counted(stream, artifact, ctx, "inspect"))
+            sha256 = stream.sha256
+    sha256 = sha256 or sha256_of(artifact.path)  # damage ends the reading before the end of the file
     whole = facts.problem is None and facts.truncated is None
     taken_at, basis = facts.taken_at, "dump-header"
     if taken_at is None and artifact.format in ARCHIVES and artifact.taken_at_basis == "mtime" and whole:

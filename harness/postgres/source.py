@@ -79,7 +79,7 @@ def sql_text(artifact: Artifact, ctx: DrillContext, stage: str) -> Iterator[Iter
             yield blocks
         return
     with open_file(artifact.path) as file:
-        yield _counted(Stream(file, artifact.path, artifact.packing), artifact, ctx, stage)
+        yield counted(Stream(file, artifact.path, artifact.packing, hashed=False), artifact, ctx, stage)
 
 
 def sha256_of(path: Path) -> str:
@@ -93,7 +93,8 @@ def sha256_of(path: Path) -> str:
     return total.hexdigest()
 
 
-def _counted(stream: Stream, artifact: Artifact, ctx: DrillContext, stage: str) -> Iterator[bytes]:
+def counted(stream: Stream, artifact: Artifact, ctx: DrillContext, stage: str) -> Iterator[bytes]:
+    """The stream's blocks, with progress told as `stage` in bytes of the file."""
     for block in stream:
         ctx.progress(stage, stream.raw_bytes, artifact.bytes)
         yield block
