@@ -7,15 +7,17 @@ privileges and hardened desktops forbid some of them.
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]
+import _socket as socket
 import ctypes
 import fcntl
 import os
-import platform
 import resource
-import signal
-import socket
 import struct
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _NEWNS, _NEWUTS, _NEWIPC = 0x00020000, 0x04000000, 0x08000000
@@ -143,8 +145,9 @@ def _within(path: str, folders: list[str]) -> bool:
 def _loopback_up() -> None:
     """PostgreSQL before 15 talks to its own statistics collector over loopback."""
     try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            fcntl.ioctl(probe, 0x8914, struct.pack("16sh14x", b"lo", 0x1))  # SIOCSIFFLAGS, IFF_UP
+        probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        fcntl.ioctl(probe.fileno(), 0x8914, struct.pack("16sh14x", b"lo", 0x1))  # SIOCSIFFLAGS, IFF_UP
+        probe.close()
     except OSError:
         return
 
@@ -152,9 +155,10 @@ def _loopback_up() -> None:
 def _filter_system_calls() -> bool:
     """No sockets but Unix ones, no io_uring (it would make sockets past the filter), no foreign ABI."""
     machines = {"x86_64": (0xC000003E, 41), "aarch64": (0xC00000B7, 198)}
-    if platform.machine() not in machines:
+    machine = os.uname().machine
+    if machine not in machines:
         return False
-    arch, socket_call = machines[platform.machine()]
+    arch, socket_call = machines[machine]
     deny, no_such_call, allow = 0x00050000 | 13, 0x00050000 | 38, 0x7FFF0000  # EACCES, ENOSYS
     program = (
         (0x20, 0, 0, 4),  # which ABI

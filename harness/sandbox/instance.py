@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import json
 import os
 import secrets
 import select
@@ -22,9 +21,9 @@ from ..errors import SandboxError
 from ..model import Teardown
 from ..process import User
 from . import folders, lease
+from . import launch as launch_program
 from .base import ServerDied
 
-_LAUNCH = Path(__file__).with_name("launch.py")
 _LIVE: dict[str, Callable[[], object]] = {}  # how to end every sandbox of this process that still lives
 _LOCK = threading.RLock()  # a signal handler may call `end_all` while its own thread holds it
 
@@ -116,18 +115,18 @@ def launch(
         "gid": user.gid if user else None,
         "memory": memory,
         "disk": disk,
-        "stop_signal": stop_signal,
+        "stop_signal": int(stop_signal),
         "grace_s": 2.0,
     }
     try:
         instance.supervisor = process.start(
-            [sys.executable, "-I", "-S", str(_LAUNCH)], stdin=receive, stdout=subprocess.PIPE, pass_fds=(log,)
+            [sys.executable, *launch_program.COMMAND], stdin=receive, stdout=subprocess.PIPE, pass_fds=(log,)
         )
     finally:
         os.close(receive)
         os.close(log)
     instance.lifeline = lifeline
-    os.write(lifeline, json.dumps(orders).encode() + b"\n")
+    os.write(lifeline, launch_program.message(orders))
     pid = _hear(instance, "pid", deadline)
     error = instance.told.get("error")
     if error or not isinstance(pid, int):
@@ -157,7 +156,7 @@ def _hear(instance: Instance, key: str, deadline: float) -> object | None:
             instance.pending += data
             *lines, instance.pending = instance.pending.split(b"\n")
             for line in lines:
-                instance.told.update(json.loads(line))
+                instance.told.update(launch_program.understood(line))
         return instance.told.get(key)
 
 

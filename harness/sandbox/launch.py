@@ -1,43 +1,56 @@
-"""Supervisor of one sandbox server: a program of its own, started as `python -I -S launch.py`.
+"""Supervisor of one sandbox server: `main` of a Python process of its own, started with `COMMAND`.
 
-It reads its orders as one line of JSON from standard input, starts the server contained (`contain`), tells
-on standard output how that went, and ends the server when asked to, when the harness dies (its end of the
-pipe closes, or our parent changes), or when a limit is passed. It needs nothing but the standard library, so
-that it starts in milliseconds, and it goes on working while the harness is busy.
+It reads its orders (one message, see `message`) from standard input, starts the server contained
+(`contain`), tells on standard output how that went, and ends the server when asked to, when the harness
+dies (its end of the pipe closes, or our parent changes), or when a limit is passed. So it goes on working
+while the harness is busy. Every import delays every drill: json, socket, signal and typing together took
+longer than the rest of the start, hence marshal and the C modules beneath.
 """
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]
 import ctypes
-import json
+import marshal
 import os
 import select
-import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+if TYPE_CHECKING or __package__:
     from . import contain
-else:  # not by way of the package: that would import all of the harness
-    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+else:  # in the process of its own: by way of the package all of the harness would be imported
     import contain
 
+_HERE = os.path.dirname(os.path.abspath(__file__))
+COMMAND = ("-I", "-S", "-c", f"import sys; sys.path.insert(0, {_HERE!r}); import launch; launch.main()")
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-def main() -> int:
-    """Start, watch and end one server; returns the exit code to leave with (0: all is gone)."""
+def message(what: dict[str, Any]) -> bytes:
+    """One line that `understood` reads back, between two processes of the same Python."""
+    return marshal.dumps(what).hex().encode() + b"\n"
+
+
+def understood(line: bytes) -> dict[str, Any]:
+    """What a line made by `message` says."""
+    data = marshal.loads(bytes.fromhex(line.decode()))  # noqa: S302 - a pipe that only we hold
+    return data if isinstance(data, dict) else {}
+
+
+def main() -> None:
+    """Start, watch and end one server."""
     parent = os.getppid()
-    orders = json.loads(sys.stdin.buffer.readline())
+    orders = understood(sys.stdin.buffer.readline())
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # the server's orphans come to us
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # only the pipe, or the parent's death, tells us to stop
     contain.before_fork()
     child, answer = _start(orders, True)
-    if (
-        "error" in answer
-    ):  # a kernel or a file layout that does not bear the own view: better less than nothing
+    if "error" in answer:  # perhaps a kernel or a layout of files that does not bear the own view
         os.waitpid(child, 0)
         child, answer = _start(orders, False)
     answer["pid"] = child
@@ -49,12 +62,11 @@ def main() -> int:
         status = _stop(orders, child)
     _end_descendants()
     _tell({"exit_code": status})
-    return 0
 
 
 def _tell(what: dict[str, Any]) -> None:
     try:
-        os.write(1, json.dumps(what).encode() + b"\n")
+        os.write(1, message(what))
     except BrokenPipeError:  # the harness is gone: what has to be done is done all the same
         return
 
@@ -69,7 +81,7 @@ def _start(orders: dict[str, Any], own_view: bool) -> tuple[int, dict[str, Any]]
     os.close(report)
     with os.fdopen(receive, "rb") as pipe:
         told = pipe.read()
-    return child, json.loads(told) if told else {"error": "the server's process ended before it began"}
+    return child, understood(told) if told else {"error": "the server's process ended before it began"}
 
 
 def _become_server(orders: dict[str, Any], report: int, own_view: bool) -> None:
@@ -86,10 +98,10 @@ def _become_server(orders: dict[str, Any], report: int, own_view: bool) -> None:
         os.chdir(orders["cwd"])
         program = os.open(orders["argv"][0], os.O_PATH)  # told only once the server can be reached from here
         os.close(program)
-        os.write(report, json.dumps({"containment": done}).encode())
+        os.write(report, message({"containment": done}))
         os.execve(orders["argv"][0], orders["argv"], orders["env"])
     except BaseException as error:
-        os.write(report, json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
+        os.write(report, message({"error": f"{type(error).__name__}: {error}"}))
     os._exit(127)
 
 
@@ -206,7 +218,3 @@ def disk_bytes(folder: str) -> int:
         except OSError:
             continue
     return total
-
-
-if __name__ == "__main__":
-    sys.exit(main())
