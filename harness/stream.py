@@ -84,8 +84,8 @@ class Stream:
     """The unpacked bytes of one file, read once from start to end by iterating.
 
     After the last block `sha256` holds the digest of the file as it lies on disk ("" when not `hashed`),
-    `plain_bytes` the unpacked size, and `trailing_bytes` how much followed the last compressed member (gzip tools ignore
-    it; a naive `gzip -t` complains). `raw_bytes` grows while reading, for progress.
+    `plain_bytes` the unpacked size, and `trailing_bytes` how much followed the last compressed member (gzip
+    tools ignore it; a naive `gzip -t` complains). `raw_bytes` grows while reading, for progress.
     """
 
     def __init__(self, file: IO[bytes], path: Path, packing: tuple[str, ...], *, hashed: bool = True) -> None:
