@@ -21,7 +21,6 @@ from ..redact import mask
 from .options import config_option, overrides, sandbox_options
 
 if TYPE_CHECKING:
-    from ..run.plan import Plan
     from ..run.pytest_state import State
 
 _PATH = click.Path(path_type=Path)
@@ -77,7 +76,11 @@ def verify(
     Each PATH is a backup or a folder of them. Without one: what provado.yaml lists, or else ./backups,
     ./redis-backups and ./config-backups.
     """
+    from ..run.outputs import Outputs
     from ..run.plan import make_plan
+    from ..run.progress import watcher
+    from ..run.pytest_state import State
+    from ..run.session import Session
     from ..settings import load_settings
 
     settings = load_settings(config, overrides(flags))
@@ -90,71 +93,65 @@ def verify(
         globals_file=globals_file,
     )
     said = io.StringIO()
-    with _interruptible() as interrupted:
-        code, state = _run_pytest(plan, said, quiet=quiet)
+    with _interruptible() as interrupted, watcher(quiet=quiet) as watch:
+        session = Session(plan, watch)
+        outputs = Outputs(session)
+        state = State(session, outputs)
+        code = _run_pytest(state, outputs.folder, said)
     if interrupted.is_set():
         raise KeyboardInterrupt
-    if state and state.error:
+    if state.error:
         raise state.error
-    if state is None or state.written is None:
+    if state.written is None:
         raise ProvadoError("pytest ended without a result", remedy=said.getvalue()[-2000:])
     if as_json:
-        click.echo(json.dumps(state.written.result(), indent=1, ensure_ascii=False))
+        result = state.written.result() | {"ledger_head": str(outputs.head) if outputs.head else None}
+        click.echo(json.dumps(result, indent=1, ensure_ascii=False))
     else:
         from ..run.summary import summary_lines
 
         colour = sys.stdout.isatty() and not no_color and not os.environ.get("NO_COLOR")
         lines = summary_lines(state.written, colour=colour)
+        if outputs.head:
+            lines.append(f"Ledger head, to keep elsewhere: {outputs.head}")
         click.echo("\n".join(lines[:1] if quiet else lines), color=colour)
     return code
 
 
-def _run_pytest(plan: Plan, said: IO[str], *, quiet: bool) -> tuple[int, State | None]:
+def _run_pytest(state: State, reports: Path, said: IO[str]) -> int:
     """pytest over the shipped suites, shut off from the configuration and plugins of the current folder.
 
-    What pytest prints goes to `said`; returns its exit code and the plugin's state, if it got that far.
+    junit.xml and pytest.html go to `reports`, what pytest prints to `said`; returns its exit code.
     """
     import pytest
 
     from .. import plugin
-    from ..run.progress import watcher
     from ..run.suites import suites
 
-    kept: dict[str, pytest.Config] = {}
-
     class Planned:
-        """Hands the plan to the plugin, and lets it say where junit.xml and pytest.html belong."""
+        """Hands the drills to the plugin."""
 
         @pytest.hookimpl(tryfirst=True)
         def pytest_configure(self, config: pytest.Config) -> None:
-            kept["config"] = config
-            config.provado_planned = (plan, watch)  # type: ignore[attr-defined]
-            plugin.place_reports(config)
+            config.stash[plugin.STATE] = state
 
     folder = str(suites())
-    arguments = [
-        folder,
-        "-c",
-        os.devnull,
-        "--rootdir",
-        folder,
-        "--noconftest",
-        "--assert=plain",
-        "--tb=short",
-    ]
-    arguments += ["-p", "no:cacheprovider", "-p", "no:logging", "--capture=no", "--strict-markers"]
-    arguments += ["-p", "pytest_metadata.plugin", "-p", "pytest_html.plugin", "-p", "pytest_html.fixtures"]
-    arguments += ["-p", "harness.plugin", "--self-contained-html", "-o", "junit_suite_name=provado"]
+    arguments = [folder, "-c", os.devnull, "--rootdir", folder, "--noconftest", "--assert=plain"]
+    arguments += ["--tb=short", "--capture=no", "--strict-markers", "-o", "junit_suite_name=provado"]
+    arguments += ["--junitxml", str(reports / "junit.xml")]
+    arguments += ["--html", str(reports / "pytest.html"), "--self-contained-html"]
+    for name in ("no:cacheprovider", "no:logging", "pytest_metadata.plugin", "pytest_html.plugin"):
+        arguments += ["-p", name]
+    arguments += ["-p", "pytest_html.fixtures", "-p", "harness.plugin"]
     isolated = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": ""}
     before = {name: os.environ.get(name) for name in isolated}
     os.environ.update(isolated)
     try:
-        with watcher(quiet=quiet) as watch, contextlib.redirect_stdout(said):
-            code = int(pytest.main(arguments, plugins=[Planned()]))
+        with contextlib.redirect_stdout(said):
+            return int(pytest.main(arguments, plugins=[Planned()]))
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
-    return code, kept["config"].stash.get(plugin.STATE, None) if "config" in kept else None
 
 
 @contextlib.contextmanager

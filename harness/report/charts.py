@@ -49,13 +49,15 @@ def trend(
         Markup('<text class="tick" x="{:.0f}" y="11">{}</text>').format(left, top_label),
     ]
     if objective is not None:
-        at = y(objective)
-        parts.append(
-            Markup(
-                '<line class="goal" x1="{0:.0f}" y1="{1:.1f}" x2="{2:.0f}" y2="{1:.1f}"/>'
-                '<text class="tick end" x="{2:.0f}" y="11">{3}</text>'
-            ).format(left, at, right, obj_label)
-        )
+        above = objective > scale  # far away: named, but no line where it does not belong
+        label = f"{obj_label} ↑" if above else obj_label
+        parts.append(Markup('<text class="tick end" x="{:.0f}" y="11">{}</text>').format(right, label))
+        if not above:
+            parts.append(
+                Markup('<line class="goal" x1="{0:.0f}" y1="{1:.1f}" x2="{2:.0f}" y2="{1:.1f}"/>').format(
+                    left, y(objective), right
+                )
+            )
     spots = [(left + step * i, p) for i, p in enumerate(points)]
     line = " ".join(f"{x:.1f},{y(p.value):.1f}" for x, p in spots if p.value is not None)
     parts.append(Markup('<polyline class="line" points="{}"/>').format(line))

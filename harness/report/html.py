@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -176,12 +177,24 @@ def environment() -> Environment:
     def load(name: str) -> str:
         return (resources.files(__package__) / "templates" / name).read_text(encoding="utf-8")
 
-    return Environment(
+    made = Environment(
         autoescape=True,
         loader=FunctionLoader(load),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+    )
+    made.filters["ticked"] = _ticked
+    return made
+
+
+def _ticked(text: str) -> Markup:
+    """`commands` between backticks set as code; everything else escaped as ever."""
+    from markupsafe import Markup, escape
+
+    pieces = re.split(r"`([^`]+)`", text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(p) if n % 2 else escape(p) for n, p in enumerate(pieces)
     )
 
 

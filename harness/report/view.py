@@ -10,7 +10,7 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from .aspects import ASPECTS, Aspect, aspects
-from .charts import Point, bar, trend
+from .charts import Point, bar, top_of, trend
 from .controls import INTERVAL
 from .text import Words, parse_time
 
@@ -185,7 +185,7 @@ def trends(evidence: Mapping[str, Any], backup: Mapping[str, Any], w: Words) -> 
     """Time to restore and age of this backup's series over past drills and this one; drills that were
     aborted, and stretches longer than the test interval (missed), are on the line too."""
     points = _past(evidence, backup)
-    if len(points) < 2:
+    if sum(bool(figures) for _, _, figures in points) < 2:
         return []
     goals = evidence.get("objectives") or {}
     made = []
@@ -195,8 +195,6 @@ def trends(evidence: Mapping[str, Any], backup: Mapping[str, Any], w: Words) -> 
     ):
         values = [Point(w.date(at), verdict, figures.get(key)) for at, verdict, figures in points]
         if any(p.value is not None for p in values):
-            from .charts import top_of
-
             goal_label = w("objective {0}", w.duration(goal)) if goal else ""
             chart = trend(title, values, w.duration(top_of(values, goal)), goal, goal_label)
             rows = tuple(

@@ -47,6 +47,7 @@ class Outputs:
         stamp = datetime.now(UTC)
         self.run_id = f"{stamp:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         signer = load_signer(settings.evidence.signing_key)
+        self.head: ledger.Head | None = None  # the ledger's, once the run is sealed
         self._entry = ledger.begin(self._output, self.run_id, plan=session.plan.as_json(), signer=signer)
         for name in PUBLISHED:  # a run that dies must not leave the last run's answer as its own
             (self._output / name).unlink(missing_ok=True)
@@ -84,7 +85,7 @@ class Outputs:
 
     def seal(self, written: Written) -> ledger.Head:
         """Close the ledger's record over everything in `folder`, and publish it. Call it last."""
-        head = ledger.finish(self._entry, written.evidence)
+        head = self.head = ledger.finish(self._entry, written.evidence)
         from ..report.period import render_index
 
         page = render_index(history(self._output, limit=1000), self._session.plan.settings.lang)
