@@ -7,6 +7,8 @@ from typing import Final
 COMMANDS: Final = {  # name -> module below this package and the click command in it
     "verify": "verify:verify",
     "capture": "capture:command",
+    "backup": "backup:command",
+    "restore": "restore:command",
     "list": "list:command",
     "monitor": "monitor:command",
     "prune": "prune:command",
