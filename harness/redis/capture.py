@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from ..errors import ArtifactError, ConfigError
 from ..manifest import Manifest
+from ..redact import Secret
 from .digest import Digester, KeyClasses, columns, record_maker, records
 from .live import read_all, server_version
 from .rdb import RdbFacts, walk
@@ -44,7 +45,7 @@ def _silent(done: int, total: int) -> None:
 
 
 def capture(
-    source: str | Wire,
+    source: str | Secret | Wire,
     *,
     timeout_s: float = 4 * 3600.0,
     progress: Progress = _silent,
@@ -57,7 +58,8 @@ def capture(
     """
     if isinstance(source, Wire):
         return _manifest(source, timeout_s, progress, scratch)
-    with Wire(parse_url(source)) as wire:
+    url = source.reveal() if isinstance(source, Secret) else source
+    with Wire(parse_url(url)) as wire:
         return _manifest(wire, timeout_s, progress, scratch)
 
 

@@ -80,13 +80,13 @@ def contents(self: Check, found: Differences, where: str) -> Iterator[Finding]:
     yield from grouped(
         self, streams, f"{{n}} with other consumer groups, consumers or pending entries {where}"
     )
-    yield from grouped(self, found.side - streams, f"{{n}} whose fields expire at another time {where}")
+    yield from grouped(self, found.side - streams, f"fields expire at another time in {{n}} {where}")
 
 
 def expiry(self: Check, found: Differences, where: str) -> Iterator[Finding]:
     """Keys that expire at another time."""
-    yield from grouped(self, found.expiry_lost, f"{{n}} that no longer expire {where}")
-    yield from grouped(self, found.expiry - found.expiry_lost, f"{{n}} that expire at another time {where}")
+    yield from grouped(self, found.expiry_lost, f"expiry is lost for {{n}} {where}")
+    yield from grouped(self, found.expiry - found.expiry_lost, f"expiry differs for {{n}} {where}")
 
 
 def _keys(count: int) -> str:

@@ -169,7 +169,16 @@ class KeyClasses:
 
 
 RECORD: Final = struct.Struct("<10siB10s6sqqH")  # name, db, type, main, side, expiry, field expiry, kind
-RECORD_NAMES: Final = 10
+_COLUMNS: Final = {
+    "name": 10,
+    "db": 4,
+    "type": 1,
+    "main": 10,
+    "side": 6,
+    "expiry": 8,
+    "field_expiry": 8,
+    "kind": 2,
+}
 
 
 def record_maker(digester: Digester, classes: KeyClasses) -> Callable[[int, bytes, Value, int], bytes]:
@@ -186,10 +195,8 @@ def record_maker(digester: Digester, classes: KeyClasses) -> Callable[[int, byte
 
 def columns(records: bytes) -> dict[str, bytes]:
     """Records column by column, packed: constant columns shrink to nothing, digests stay as they are."""
-    names = ("name", "db", "type", "main", "side", "expiry", "field_expiry", "kind")
-    widths = (10, 4, 1, 10, 6, 8, 8, 2)
     packed, start, size = {}, 0, RECORD.size
-    for column, width in zip(names, widths, strict=True):
+    for column, width in _COLUMNS.items():
         pieces = b"".join(bytes(records[start + i :: size]) for i in range(width))
         packed[column] = zlib.compress(pieces, 6)
         start += width
@@ -198,13 +205,12 @@ def columns(records: bytes) -> dict[str, bytes]:
 
 def records(packed: dict[str, bytes], count: int) -> bytes:
     """The reverse of `columns`. Raises ValueError when the columns do not fit `count`."""
-    widths = (10, 4, 1, 10, 6, 8, 8, 2)
     out = bytearray(count * RECORD.size)
     start = 0
-    for column, width in zip(packed.values(), widths, strict=True):
+    for column, width in _COLUMNS.items():
         opener = zlib.decompressobj()
         try:
-            pieces = opener.decompress(column, count * width + 1)
+            pieces = opener.decompress(packed[column], count * width + 1)
         except zlib.error as error:
             raise ValueError(str(error)) from None
         if len(pieces) != count * width:
