@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from . import __version__
+from .check import broken_at
 from .commands import COMMANDS
 from .errors import ProvadoError
 from .redact import mask
@@ -57,7 +58,10 @@ def run(argv: list[str] | None = None) -> int:
         print(f"provado: {mask(str(error))}", file=sys.stderr)  # noqa: T201
         return error.exit_code
     except BrokenPipeError:
-        return 1
+        return ProvadoError.exit_code
+    except Exception as error:  # a traceback may quote data; its place is enough to find the mistake
+        print(f"provado: broke with {broken_at(error)}; please report this", file=sys.stderr)  # noqa: T201
+        return ProvadoError.exit_code
 
 
 def main() -> None:

@@ -221,7 +221,7 @@ def pytest_html_results_summary(prefix: list[str], session: pytest.Session) -> N
 @pytest.hookimpl(optionalhook=True)
 def pytest_metadata(metadata: dict[str, Any], config: pytest.Config) -> None:
     """No environment of the CI job in the report of a drill: it may hold secrets and host names."""
-    if getattr(config, "provado_planned", None) is not None:
+    if STATE in config.stash:  # `provado verify`
         from . import __version__
 
         metadata.clear()
@@ -240,10 +240,3 @@ def _state(config: pytest.Config) -> State:
 
         config.stash[STATE] = make_state(config)
     return config.stash[STATE]
-
-
-def place_reports(config: pytest.Config) -> None:
-    """Send junit.xml and pytest.html to where the run's other by-products go (`provado verify`)."""
-    folder = _state(config).begin()
-    config.option.xmlpath = str(folder / "junit.xml")
-    config.option.htmlpath = str(folder / "pytest.html")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import platform
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,6 +76,8 @@ class Outputs:
         evidence = evidence_json(run)
         evidence["ledger"] = self._entry.as_json()
         evidence["history"] = history(self._output, without=self._entry.drill)
+        for entry, drill in zip(evidence["backups"], drills, strict=True):
+            entry["last_good"] = _amounts(session.last_good(drill.artifact))
         text = json.dumps(evidence, indent=1, ensure_ascii=False) + "\n"
         write_atomic(self.folder / "evidence.json", text)
         write_atomic(self.folder / "provado.prom", metrics(evidence))
@@ -91,3 +94,12 @@ class Outputs:
         page = render_index(history(self._output, limit=1000), self._session.plan.settings.lang)
         write_atomic(self._output / "index.html", page)
         return head
+
+
+def _amounts(entry: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Of an earlier drill what the report shows the drift against: its time and its amounts per object."""
+    if entry is None:
+        return None
+    facts = entry.get("facts") or {}
+    kept = ("tables", "keys_per_database")
+    return {"finished_at": entry.get("finished_at"), "facts": {k: facts[k] for k in kept if k in facts}}

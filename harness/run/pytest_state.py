@@ -20,10 +20,10 @@ from ..objectives import RPO, RTO
 from ..redact import mask
 from ..settings import load_settings
 from .outputs import Outputs, Written
-from .plan import Plan, make_plan
+from .plan import make_plan
 from .progress import Silence
 from .proof import Proof, VerdictProof, proof_of
-from .session import Session, Watcher
+from .session import Session
 from .suites import suites
 from .summary import summary_lines
 
@@ -42,11 +42,8 @@ def names_suites(config: pytest.Config) -> bool:
 
 
 def make_state(config: pytest.Config) -> State:
-    """Plan the drills of this session from the options (or from what `provado verify` planned already)."""
-    planned: tuple[Plan, Watcher] | None = getattr(config, "provado_planned", None)
+    """Plan the drills of this session from the options."""
     try:
-        if planned:
-            return State(config, Session(*planned))
         option = config.option
         overrides: dict[tuple[str, ...], Any] = {
             ("sandbox", "kind"): option.provado_sandbox,
@@ -61,7 +58,7 @@ def make_state(config: pytest.Config) -> State:
             manifest=Path(option.provado_manifest) if option.provado_manifest else None,
             globals_file=Path(option.provado_globals) if option.provado_globals else None,
         )
-        return State(config, Session(plan, Silence()))
+        return State(Session(plan, Silence()))
     except ConfigError as error:
         raise pytest.UsageError(mask(str(error))) from None
 
@@ -69,9 +66,8 @@ def make_state(config: pytest.Config) -> State:
 class State:
     """One session's drills. Made on first need, so that other projects' tests never pay for it."""
 
-    def __init__(self, config: pytest.Config, session: Session) -> None:
-        self.config, self.session = config, session
-        self.outputs: Outputs | None = None
+    def __init__(self, session: Session, outputs: Outputs | None = None) -> None:
+        self.session, self.outputs = session, outputs
         self.written: Written | None = None
         self.error: ProvadoError | None = None
         self._concluded = False
@@ -151,7 +147,7 @@ class State:
         idle = [i for i in items if not uses[i] and {"proof", "verdict"} & set(_fixtures(i))]
         if idle:
             items[:] = [i for i in items if i not in set(idle)]
-            self.config.hook.pytest_deselected(items=idle)
+            idle[0].config.hook.pytest_deselected(items=idle)
         last: dict[int, int] = {}
         self.session.keep_open = set()
         for item, mine in uses.items():
@@ -172,16 +168,11 @@ class State:
 
     # fixtures
 
-    def begin(self) -> Path:
-        """Open this run's place in the output folder (once); where its by-products go."""
-        if self.outputs is None:
-            self.outputs = Outputs(self.session)
-        return self.outputs.folder
-
     def perform(self, index: int) -> None:
         """Have the drill performed; a wrong configuration ends the session with exit code 2."""
         try:
-            self.begin()
+            if self.outputs is None:
+                self.outputs = Outputs(self.session)
             self.session.perform(index)
         except ConfigError as error:
             self.error = error

@@ -8,10 +8,11 @@ work is done by servers and C code).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from ..drill import Drill, open_drill
 from ..evidence.record import missing as missing_evidence
@@ -89,6 +90,10 @@ class Session:
         assert slot.drill is not None  # noqa: S101 - `perform` leaves one of the two
         return slot.drill.evidence()
 
+    def last_good(self, artifact: Artifact) -> Mapping[str, Any] | None:
+        """The evidence entry of the newest passing drill of the same series, None without one."""
+        return self._history.last_good(artifact)
+
     def finish(self) -> tuple[Evidence, ...]:
         """Close what is still open; the records of all drills that were performed, in order.
 
@@ -141,7 +146,7 @@ class Session:
         drill = open_drill(
             slot.artifact,
             self.plan.settings,
-            last_good=self._history.last_good(slot.artifact),
+            last_good=self.last_good(slot.artifact),
             progress=progress,
         )
         slot.drill = drill

@@ -2,10 +2,11 @@
 
 import json
 import xml.etree.ElementTree as ET
-from pathlib import Path
 
 import pytest
+import toy
 
+from harness import components
 from harness.run.suites import suites
 
 pytest_plugins = ["pytester"]
@@ -16,9 +17,7 @@ GOOD, BAD, UNKNOWN = "a b END", "LOST END", "BROKEN END"
 @pytest.fixture
 def job(pytester, monkeypatch):
     """Run pytest over `args` in a folder whose backups are `notes`; reports go to ./out."""
-    tests = str(Path(__file__).parents[1])
-    pytester.makepyfile(toy_install=f"import sys; sys.path.insert(0, {tests!r}); import toy; toy.install()")
-    monkeypatch.setenv("PYTHONPATH", str(pytester.path))
+    toy.install(monkeypatch)
     monkeypatch.setenv("TOY_LOG", str(pytester.path / "toy.log"))
     (pytester.path / "config-backups").mkdir()
 
@@ -26,11 +25,10 @@ def job(pytester, monkeypatch):
         for name, text in notes.items():
             (pytester.path / "config-backups" / name).write_text(text)
         given = args or (str(suites()),)
-        return pytester.runpytest_subprocess(
-            "-p", "toy_install", "-p", "no:cacheprovider", "--provado-output", "out", *given
-        )
+        return pytester.runpytest_inprocess("-p", "no:cacheprovider", "--provado-output", "out", *given)
 
-    return run
+    yield run
+    components.component.cache_clear()
 
 
 def restores(pytester):
@@ -141,7 +139,8 @@ def test_pytest_html_carries_the_summary_also_for_failed_setups(job, pytester):
 
 def test_workers_do_not_repeat_the_restore(job, pytester):
     pytest.importorskip("xdist")
-    assert job({"n.note": GOOD}, str(suites()), "-n", "2").ret == 0
+    result = job({"n.note": GOOD}, str(suites()), "-n", "2")
+    assert result.ret == 0
     assert restores(pytester) == 1
 
 

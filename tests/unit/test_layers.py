@@ -60,7 +60,7 @@ ALLOWED = {
     "run": RUN,
     "plugin": RUN | {"plugin"},
     "commands": RUN | {"plugin", "commands", "cli"},
-    "cli": {"commands", "errors", "redact", "__init__"},
+    "cli": {"commands", "check", "errors", "redact", "__init__"},
     "__main__": {"cli"},
     "__init__": set(),
 }
