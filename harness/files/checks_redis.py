@@ -26,10 +26,10 @@ def redis_conf(self: Check, subject: RestoredFiles) -> Iterator[Finding]:
             troubles[start.line or 0] = (start.directive, start.complaint)
         for line, (name, why) in sorted(troubles.items()):
             seen = True
-            by = f" ({start.server})" if start.refused and start.line == line else ""
+            by = start.server if start.refused and start.line == line else "Redis"
             yield self.finding(
                 f"{start.name}:{line}" if line else start.name,
-                f"Redis{by} does not start with line {line}, directive {name}: {why}"
+                f"{by} does not start with line {line} (directive {name}): {why}"
                 if line
                 else f"Redis does not start with it: {why}",
             )

@@ -62,6 +62,15 @@ class FolderFacts:
             entry = step
         return None
 
+    def as_manifest(self) -> dict[str, Any]:
+        """The facts that a manifest holds."""
+        return {
+            "files": {
+                file.name: {"bytes": file.bytes, "mode": f"{file.mode:04o}", "sha256": file.sha256}
+                for file in self.files()
+            }
+        }
+
     def digest(self) -> str:
         """SHA-256 over names, modes' run bit and contents: the digest of a folder as a whole."""
         total = hashlib.sha256()
@@ -116,14 +125,17 @@ def read_unpacked(folder: Path, members: tuple[Member, ...], prefix: str) -> Fol
 
 
 def capture_facts(folder: Path, *, max_bytes: int = 1 << 30, max_files: int = 20_000) -> dict[str, Any]:
-    """Facts for the manifest of a configuration backup: each file's size, mode and SHA-256, by name."""
+    """Facts for the manifest of a configuration backup: each file's size, mode and SHA-256, by name.
+
+    Raises ToolError beyond the limits, as `read_folder`.
+    """
     facts = read_folder(folder, max_bytes=max_bytes, max_files=max_files, deadline=time.monotonic() + 600)
-    return {
-        "files": {
-            file.name: {"bytes": file.bytes, "mode": f"{file.mode:04o}", "sha256": file.sha256}
-            for file in facts.files()
-        }
-    }
+    return facts.as_manifest()
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 of a whole folder, as drills state it for the backup and manifests for their artifact."""
+    return read_folder(folder, max_bytes=1 << 30, max_files=20_000, deadline=time.monotonic() + 600).digest()
 
 
 def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:

@@ -165,6 +165,7 @@ def _refusal(name: str, died: ServerDied) -> RedisStart:
     if fatal is None or died.limit:
         return RedisStart(name, untested=f"{name} was not tried to the end: {died}")
     server, line, directive, complaint = fatal.groups()
+    server = server.replace("Version", "Valkey")
     newer = "Bad directive" in complaint and bool(_NEWER.match(directive))
     # Redis' complaint is a fixed text for all but a few directives; quoted parts could be values.
     complaint = re.sub(r"'[^']*'|\"[^\"]*\"", "'...'", complaint.strip())[:200]

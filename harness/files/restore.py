@@ -133,18 +133,17 @@ def subject(inspection: Inspection, ctx: DrillContext) -> RestoredFiles:
 
 def outcome(made: RestoredFiles) -> Outcome:
     """Figures and limits of what was shown."""
-    files = list(made.facts.files())
     return Outcome(
         SandboxInfo("none"),
         tuple(made.stages),
         Measured(
             rto_s=next((stage.seconds for stage in made.stages if stage.name == "restore"), None),
-            files=len(files),
+            files=sum(1 for _ in made.facts.files()),
         ),
         tuple(start.untested for start in made.redis_starts if start.untested),
         None,
         {
-            "files": {f.name: {"bytes": f.bytes, "mode": f"{f.mode:04o}", "sha256": f.sha256} for f in files},
+            **made.facts.as_manifest(),
             "redis_conf_tested_with": sorted({start.server for start in made.redis_starts if start.server}),
         },
     )

@@ -10,13 +10,17 @@ from pathlib import Path
 import pytest
 
 from harness.archive import unpack
+from harness.files.facts import digest as folder_digest
+from harness.manifest import read_manifest
 from harness.settings import load_settings
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
-SUMS: dict[str, str] = dict(
-    reversed(line.split("  ", 1))
-    for line in (FIXTURES / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
-)
+SUMS = {
+    name: digest
+    for digest, _, name in (
+        line.partition("  ") for line in (FIXTURES / "SHA256SUMS").read_text().splitlines()
+    )
+}
 
 
 def dump(kind: str) -> str:
@@ -33,6 +37,22 @@ def test_no_sample_lies_there_without_a_checksum() -> None:
     folders = ("backups", "redis-backups", "config-backups", "escrow")
     lying = {str(p.relative_to(FIXTURES)) for f in folders for p in (FIXTURES / f).rglob("*") if p.is_file()}
     assert lying == set(SUMS)
+
+
+def test_every_backup_has_a_manifest_bound_to_it() -> None:
+    backups = [*(FIXTURES / "backups").glob("*.sql.gz"), *(FIXTURES / "redis-backups").glob("*.tar.gz")]
+    assert len(backups) == 5
+    for path in backups:
+        component = "postgres" if path.suffixes[-2] == ".sql" else "redis"
+        manifest = read_manifest(path.with_name(f"{path.name}.manifest.json"), component)
+        assert manifest.artifact == {
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "bytes": path.stat().st_size,
+        }
+    folder = FIXTURES / "config-backups/20261124"
+    manifest = read_manifest(folder.with_name("20261124.manifest.json"), "files")
+    assert manifest.artifact
+    assert manifest.artifact["sha256"] == folder_digest(folder)
 
 
 def test_the_folder_stays_small() -> None:
