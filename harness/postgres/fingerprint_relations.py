@@ -90,13 +90,13 @@ WHERE k.contype IN ('p', 'u', 'x', 'f', 'c') AND NOT (k.contype = 'f' AND k.conp
 
 
 def _indexes(major: int) -> str:
+    # What a constraint says of its index is said there; a partitioned index that misses a part is not valid.
     return f"""
 SELECT {_NAME} AS object,
   coalesce('constraint ' || quote_ident(k.conname) || ' on ' || t.oid::regclass::text, {relation_class("t")}) AS "of",
   CASE WHEN k.oid IS NULL THEN pg_get_indexdef(c.oid) END AS definition,
   CASE WHEN k.oid IS NOT NULL THEN c.reloptions END AS "storage#options",
   i.indisvalid AS valid, i.indisready AS ready, i.indisclustered AS clustered, {_SPACE} AS tablespace,
-  (SELECT p.inhparent::regclass::text FROM pg_inherits p WHERE p.inhrelid = c.oid) AS "part of",
   (SELECT array_agg(a.attnum || '=' || a.attstattarget ORDER BY a.attnum) FROM pg_attribute a
     WHERE a.attrelid = c.oid AND a.attstattarget >= 0) AS "statistics target"
 FROM pg_index i JOIN {_FROM} ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid

@@ -1,0 +1,308 @@
+"""A small database that has one of everything the fingerprint tells of, and how to change each alone."""
+
+# ruff: noqa: E501 - one SQL statement a line
+
+from __future__ import annotations
+
+ROLES = """
+CREATE ROLE zoo_owner;
+CREATE ROLE zoo_app LOGIN PASSWORD 'not-a-secret' CONNECTION LIMIT 5;
+CREATE ROLE zoo_reader PASSWORD 'nor-this';
+GRANT zoo_reader TO zoo_app;
+ALTER ROLE zoo_app SET statement_timeout = '30s';
+"""
+
+ZOO = r"""
+CREATE SCHEMA z;
+CREATE EXTENSION citext SCHEMA public;
+CREATE EXTENSION file_fdw SCHEMA public;
+CREATE EXTENSION postgres_fdw SCHEMA public;
+CREATE TYPE z.mood AS ENUM ('sad', 'ok', 'happy');
+CREATE TYPE z.pair AS (a int, b text);
+CREATE TYPE z.span AS RANGE (subtype = float8);
+CREATE DOMAIN z.cpf AS text DEFAULT '0' CONSTRAINT cpf_form CHECK (VALUE ~ '^[0-9]*$');
+CREATE COLLATION z.bytes (provider = libc, locale = 'C');
+CREATE FUNCTION z.tax(v numeric, rate numeric DEFAULT 0.17) RETURNS numeric LANGUAGE plpgsql STABLE COST 50
+  SET work_mem = '4MB' AS $$ BEGIN RETURN round(v * rate, 2); END $$;
+CREATE FUNCTION z.twice(a int) RETURNS int LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN a * 2;
+CREATE FUNCTION z.secret() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
+CREATE PROCEDURE z.work() LANGUAGE plpgsql AS $$ BEGIN NULL; END $$;
+CREATE FUNCTION z.touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+CREATE FUNCTION z.guard() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN NULL; END $$;
+CREATE AGGREGATE z.total(int) (SFUNC = int4pl, STYPE = int, INITCOND = '0');
+CREATE FUNCTION z.same(text, text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT lower($1) = lower($2)';
+CREATE OPERATOR z.=== (LEFTARG = text, RIGHTARG = text, FUNCTION = z.same, COMMUTATOR = OPERATOR(z.===));
+CREATE FUNCTION z.pair_text(z.pair) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT ($1).b';
+CREATE CAST (z.pair AS text) WITH FUNCTION z.pair_text(z.pair) AS ASSIGNMENT;
+CREATE TABLE z.parent (
+  id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  name text NOT NULL DEFAULT 'x',
+  label text COLLATE "C",
+  amount numeric(10, 2) DEFAULT 1,
+  doubled int GENERATED ALWAYS AS (n * 2) STORED,
+  n int DEFAULT 1,
+  mood z.mood,
+  doc text,
+  CONSTRAINT amount_positive CHECK (amount > 0),
+  CONSTRAINT name_once UNIQUE (name) DEFERRABLE INITIALLY DEFERRED
+) WITH (fillfactor = 80);
+ALTER TABLE z.parent ALTER doc SET STORAGE EXTERNAL;
+CREATE TABLE z.child (id bigserial PRIMARY KEY, parent int CONSTRAINT child_parent REFERENCES z.parent, v text);
+ALTER TABLE z.child ADD CONSTRAINT v_short CHECK (length(v) < 10) NOT VALID;
+CREATE INDEX child_v ON z.child (v) WHERE v IS NOT NULL;
+CREATE UNIQUE INDEX child_expr ON z.child ((lower(v)), id);
+CREATE TABLE z.parted (k int NOT NULL, at date NOT NULL, PRIMARY KEY (k, at)) PARTITION BY RANGE (at);
+CREATE TABLE z.parted_1 PARTITION OF z.parted FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+CREATE TABLE z.parted_2 PARTITION OF z.parted FOR VALUES FROM ('2026-02-01') TO ('2026-03-01');
+CREATE TABLE z.base (a int, b int);
+CREATE TABLE z.heir (c int) INHERITS (z.base);
+CREATE UNLOGGED TABLE z.cache (k text, v numeric(10, 2));
+CREATE TABLE z.tenant (id int, who text);
+ALTER TABLE z.tenant ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own_rows ON z.tenant FOR SELECT TO zoo_app USING (who = current_user) ;
+CREATE POLICY no_zero ON z.tenant AS RESTRICTIVE USING (id <> 0);
+CREATE RULE no_delete AS ON DELETE TO z.tenant DO INSTEAD NOTHING;
+CREATE TRIGGER touched BEFORE UPDATE ON z.child FOR EACH ROW WHEN (old.v IS DISTINCT FROM new.v) EXECUTE FUNCTION z.touch();
+CREATE CONSTRAINT TRIGGER later AFTER INSERT ON z.child DEFERRABLE FOR EACH ROW EXECUTE FUNCTION z.touch();
+CREATE EVENT TRIGGER guard ON ddl_command_end WHEN TAG IN ('CREATE CAST') EXECUTE FUNCTION z.guard();
+CREATE VIEW z.joined WITH (security_barrier) AS SELECT p.id, c.v FROM z.parent p JOIN z.child c ON c.parent = p.id;
+CREATE MATERIALIZED VIEW z.sums AS SELECT parent, count(*) AS n FROM z.child GROUP BY parent;
+CREATE SEQUENCE z.ticket START 10 INCREMENT 5 MAXVALUE 1000 CYCLE;
+CREATE STATISTICS z.stats (dependencies) ON name, label FROM z.parent;
+CREATE TEXT SEARCH DICTIONARY z.dict (TEMPLATE = simple);
+CREATE TEXT SEARCH CONFIGURATION z.search (COPY = simple);
+ALTER TEXT SEARCH CONFIGURATION z.search ALTER MAPPING FOR word WITH z.dict;
+CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;
+CREATE FOREIGN TABLE z.log (line text) SERVER files OPTIONS (filename '/nonexistent', format 'csv');
+CREATE USER MAPPING FOR zoo_app SERVER files;
+CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '1');
+CREATE USER MAPPING FOR zoo_app SERVER far OPTIONS (user 'u', password 'concealed');
+CREATE PUBLICATION pub FOR TABLE z.parent WHERE (amount > 0), z.child (id, v);
+CREATE SUBSCRIPTION sub CONNECTION 'host=127.0.0.1 port=1 dbname=no password=hidden' PUBLICATION theirs
+  WITH (connect = false, slot_name = NONE, enabled = false, create_slot = false);
+COMMENT ON TABLE z.parent IS 'people';
+COMMENT ON COLUMN z.parent.name IS 'first';
+COMMENT ON PROCEDURE z.work() IS 'works';
+ALTER TABLE z.base OWNER TO zoo_owner;
+GRANT SELECT, INSERT ON z.parent TO zoo_app;
+GRANT SELECT ON z.parent TO zoo_reader WITH GRANT OPTION;
+GRANT UPDATE (name) ON z.parent TO zoo_reader;
+REVOKE EXECUTE ON FUNCTION z.secret() FROM PUBLIC;
+GRANT USAGE ON SCHEMA z TO zoo_app;
+REVOKE EXECUTE ON FUNCTION pg_catalog.pg_sleep(float8) FROM PUBLIC;
+ALTER DEFAULT PRIVILEGES FOR ROLE zoo_owner IN SCHEMA z GRANT SELECT ON TABLES TO zoo_reader;
+INSERT INTO z.parent (name) VALUES ('a'), ('b');
+INSERT INTO z.child (parent, v) VALUES (1, 'one'), (2, NULL), (2, '');
+SELECT setval('z.ticket', 60);
+SELECT lo_from_bytea(4711, '\x00ff10');
+"""
+
+# One change in a live database, the class it is told under, and the properties ("" for missing, "+" for added).
+MUTATIONS: tuple[tuple[str, str, str], ...] = (
+    ("ALTER TABLE z.cache ALTER k TYPE varchar(50)", "column", "type"),
+    ("ALTER TABLE z.cache ALTER v TYPE numeric(10, 3)", "column", "type"),
+    ("ALTER TABLE z.parent ALTER n SET DEFAULT 2", "column", "default"),
+    ("ALTER TABLE z.parent ALTER amount DROP DEFAULT", "column", "default"),
+    ("ALTER TABLE z.parent ALTER doubled DROP EXPRESSION", "column", "generated"),
+    ("ALTER TABLE z.parent ALTER id SET GENERATED BY DEFAULT", "column", "identity"),
+    ("ALTER TABLE z.parent ALTER id DROP IDENTITY", "column", "identity"),
+    ("ALTER TABLE z.parent ALTER name DROP NOT NULL", "column", "not null"),
+    ('ALTER TABLE z.parent ALTER label TYPE text COLLATE "POSIX"', "column", "collation"),
+    ("ALTER TABLE z.parent ALTER doc SET STORAGE EXTENDED", "column", "storage"),
+    ("ALTER TABLE z.parent ALTER doc SET COMPRESSION pglz", "column", "compression"),
+    ("ALTER TABLE z.parent ALTER doc SET STATISTICS 7", "column", "statistics target"),
+    ("ALTER TABLE z.parent ALTER doc SET (n_distinct = 5)", "column", "attribute n_distinct"),
+    ("ALTER TABLE z.parent DROP COLUMN doc", "column", ""),
+    ("ALTER TABLE z.parent ADD COLUMN more int", "column", "+"),
+    (
+        "ALTER TABLE z.tenant DISABLE ROW LEVEL SECURITY",
+        "table",
+        "row security",
+    ),
+    ("ALTER TABLE z.tenant FORCE ROW LEVEL SECURITY", "table", "forced row security"),
+    ("ALTER TABLE z.parent RESET (fillfactor)", "table", "storage fillfactor"),
+    ("ALTER TABLE z.parent SET (toast.autovacuum_enabled = off)", "table", "toast storage autovacuum_enabled"),
+    ("ALTER TABLE z.parent REPLICA IDENTITY FULL", "table", "replica identity"),
+    ("ALTER TABLE z.cache SET LOGGED", "table", "persistence"),
+    ("ALTER TABLE z.parted DETACH PARTITION z.parted_2", "table", "partition bound"),
+    ("ALTER TABLE z.heir NO INHERIT z.base", "table", "parents"),
+    ("DROP TABLE z.cache", "table", ""),
+    ("CREATE TABLE z.extra (a int)", "table", "+"),
+    (
+        "DROP TABLE z.tenant; CREATE TABLE z.tenant (who text, id int);"
+        " ALTER TABLE z.tenant ENABLE ROW LEVEL SECURITY;"
+        " CREATE POLICY own_rows ON z.tenant FOR SELECT TO zoo_app USING (who = current_user);"
+        " CREATE POLICY no_zero ON z.tenant AS RESTRICTIVE USING (id <> 0);"
+        " CREATE RULE no_delete AS ON DELETE TO z.tenant DO INSTEAD NOTHING",
+        "table",
+        "column order",
+    ),
+    ("ALTER TABLE z.child DROP CONSTRAINT child_parent", "constraint", ""),
+    ("ALTER TABLE z.child DROP CONSTRAINT child_pkey", "constraint", ""),
+    (
+        "ALTER TABLE z.parent DROP CONSTRAINT name_once, ADD CONSTRAINT name_once UNIQUE (name)",
+        "constraint",
+        "definition",
+    ),
+    ("ALTER TABLE z.child ALTER CONSTRAINT child_parent DEFERRABLE", "constraint", "definition"),
+    (
+        "ALTER TABLE z.child DROP CONSTRAINT child_parent, ADD CONSTRAINT child_parent FOREIGN KEY (parent)"
+        " REFERENCES z.parent NOT VALID",
+        "constraint",
+        "validated",
+    ),
+    (
+        "ALTER TABLE z.parent DROP CONSTRAINT amount_positive,"
+        " ADD CONSTRAINT amount_positive CHECK (amount >= 0)",
+        "constraint",
+        "definition",
+    ),
+    ("DROP INDEX z.child_v", "index", ""),
+    ("DROP INDEX z.child_v; CREATE INDEX child_v ON z.child (v)", "index", "definition"),
+    (
+        "DROP INDEX z.child_expr; CREATE INDEX child_expr ON z.child ((lower(v)), id)",
+        "index",
+        "definition",
+    ),
+    (
+        "DROP INDEX z.child_v; CREATE INDEX child_v ON z.child (v NULLS FIRST) WHERE v IS NOT NULL",
+        "index",
+        "definition",
+    ),
+    ("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'z.child_v'::regclass", "index", "valid"),
+    ("UPDATE pg_index SET indisready = false WHERE indexrelid = 'z.child_v'::regclass", "index", "ready"),
+    ("ALTER TABLE z.child CLUSTER ON child_pkey", "index", "clustered"),
+    ("ALTER INDEX z.child_pkey SET (fillfactor = 50)", "index", "storage fillfactor"),
+    ("ALTER INDEX z.child_expr ALTER COLUMN 1 SET STATISTICS 9", "index", "statistics target"),
+    (
+        "CREATE OR REPLACE VIEW z.joined WITH (security_barrier) AS"
+        " SELECT c.parent AS id, c.v FROM z.parent p JOIN z.child c ON c.parent = p.id",
+        "view",
+        "definition",
+    ),
+    ("ALTER VIEW z.joined RESET (security_barrier)", "view", "option security_barrier"),
+    ("ALTER VIEW z.joined ALTER v SET DEFAULT 'd'", "view", "column defaults"),
+    ("DROP VIEW z.joined", "view", ""),
+    ("REFRESH MATERIALIZED VIEW z.sums WITH NO DATA", "materialized view", "populated"),
+    ("DROP MATERIALIZED VIEW z.sums", "materialized view", ""),
+    ("ALTER SEQUENCE z.ticket START 11", "sequence", "start"),
+    ("ALTER SEQUENCE z.ticket INCREMENT 6", "sequence", "increment"),
+    ("ALTER SEQUENCE z.ticket NO CYCLE", "sequence", "cycle"),
+    ("ALTER SEQUENCE z.ticket MAXVALUE 2000", "sequence", "maximum"),
+    ("ALTER SEQUENCE z.ticket CACHE 3", "sequence", "cache"),
+    ("ALTER SEQUENCE z.child_id_seq OWNED BY NONE", "sequence", "owned by"),
+    ("DROP SEQUENCE z.ticket", "sequence", ""),
+    ("ALTER TABLE z.child DISABLE TRIGGER touched", "trigger", "enabled"),
+    ("ALTER TABLE z.child ENABLE ALWAYS TRIGGER touched", "trigger", "enabled"),
+    ("DROP TRIGGER touched ON z.child", "trigger", ""),
+    ("DROP TRIGGER later ON z.child", "trigger", ""),
+    (
+        "CREATE OR REPLACE TRIGGER touched BEFORE UPDATE ON z.child FOR EACH ROW EXECUTE FUNCTION z.touch()",
+        "trigger",
+        "definition",
+    ),
+    ("ALTER TABLE z.tenant DISABLE RULE no_delete", "rule", "enabled"),
+    ("DROP RULE no_delete ON z.tenant", "rule", ""),
+    (
+        "CREATE OR REPLACE RULE no_delete AS ON DELETE TO z.tenant WHERE old.id > 0 DO INSTEAD NOTHING",
+        "rule",
+        "definition",
+    ),
+    ("DROP POLICY own_rows ON z.tenant", "policy", ""),
+    ("ALTER POLICY own_rows ON z.tenant USING (true)", "policy", "using"),
+    ("ALTER POLICY own_rows ON z.tenant TO zoo_reader", "policy", "roles"),
+    ("ALTER POLICY no_zero ON z.tenant WITH CHECK (id > 5)", "policy", "check"),
+    ("ALTER STATISTICS z.stats SET STATISTICS 9", "statistics", "target"),
+    ("DROP STATISTICS z.stats", "statistics", ""),
+    ("CREATE SCHEMA other", "schema", "+"),
+    ("DROP EXTENSION citext", "extension", ""),
+    ("ALTER EXTENSION citext SET SCHEMA z", "extension", "schema"),
+    ("ALTER TYPE z.mood RENAME VALUE 'ok' TO 'fine'", "type", "labels"),
+    ("ALTER TYPE z.pair ADD ATTRIBUTE c int", "type", "attributes"),
+    ("ALTER DOMAIN z.cpf DROP CONSTRAINT cpf_form", "domain constraint", ""),
+    ("ALTER DOMAIN z.cpf DROP DEFAULT", "domain", "default"),
+    ("ALTER DOMAIN z.cpf SET NOT NULL", "domain", "not null"),
+    (
+        "CREATE OR REPLACE FUNCTION z.tax(v numeric, rate numeric DEFAULT 0.17) RETURNS numeric LANGUAGE plpgsql"
+        " STABLE COST 50 SET work_mem = '4MB' AS $$ BEGIN RETURN round(v * rate, 3); END $$",
+        "function",
+        "body",
+    ),
+    (
+        "CREATE OR REPLACE FUNCTION z.twice(a int) RETURNS int LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN a * 3",
+        "function",
+        "sql body",
+    ),
+    ("ALTER FUNCTION z.secret() SECURITY INVOKER", "function", "security definer"),
+    ("ALTER FUNCTION z.tax(numeric, numeric) VOLATILE", "function", "volatility"),
+    ("ALTER FUNCTION z.tax(numeric, numeric) COST 60", "function", "cost"),
+    ("ALTER FUNCTION z.tax(numeric, numeric) STRICT", "function", "strict"),
+    ("ALTER FUNCTION z.tax(numeric, numeric) LEAKPROOF", "function", "leakproof"),
+    ("ALTER FUNCTION z.tax(numeric, numeric) PARALLEL RESTRICTED", "function", "parallel"),
+    ("ALTER FUNCTION z.tax(numeric, numeric) RESET ALL", "function", "setting work_mem"),
+    ("DROP PROCEDURE z.work()", "function", ""),
+    ("DROP AGGREGATE z.total(int)", "function", ""),
+    (
+        "CREATE OR REPLACE AGGREGATE z.total(int) (SFUNC = int4pl, STYPE = int, INITCOND = '1')",
+        "function",
+        "aggregate",
+    ),
+    ("ALTER EVENT TRIGGER guard DISABLE", "event trigger", "enabled"),
+    ("DROP EVENT TRIGGER guard", "event trigger", ""),
+    ("DROP OPERATOR z.=== (text, text)", "operator", ""),
+    ("ALTER OPERATOR z.=== (text, text) SET (RESTRICT = eqsel)", "operator", "restrict"),
+    ("DROP CAST (z.pair AS text)", "cast", ""),
+    ("DROP COLLATION z.bytes", "collation", ""),
+    (
+        "ALTER TEXT SEARCH CONFIGURATION z.search DROP MAPPING FOR word",
+        "text search configuration",
+        "mapping",
+    ),
+    ("ALTER TEXT SEARCH DICTIONARY z.dict (Accept = false)", "text search dictionary", "options"),
+    ("ALTER SERVER far OPTIONS (SET port '2')", "foreign server", "option port"),
+    (
+        "ALTER USER MAPPING FOR zoo_app SERVER far OPTIONS (SET password 'other')",
+        "user mapping",
+        "option password",
+    ),
+    ("DROP SERVER files CASCADE", "foreign server", ""),
+    ("ALTER FOREIGN TABLE z.log OPTIONS (SET format 'text')", "foreign table", "option format"),
+    ("DROP USER MAPPING FOR zoo_app SERVER files", "user mapping", ""),
+    ("ALTER PUBLICATION pub SET (publish = 'insert')", "publication", "delete + update + truncate"),
+    ("ALTER PUBLICATION pub DROP TABLE z.child", "publication", "table z.child"),
+    (
+        "ALTER PUBLICATION pub SET TABLE z.parent WHERE (amount > 1), z.child (id, v)",
+        "publication",
+        "table z.parent",
+    ),
+    ("ALTER SUBSCRIPTION sub SET (binary = true)", "subscription", "binary"),
+    (
+        "ALTER SUBSCRIPTION sub CONNECTION 'host=127.0.0.1 port=1 dbname=no password=other'",
+        "subscription connection",
+        "parameter password",
+    ),
+    ("COMMENT ON COLUMN z.parent.name IS NULL", "comment", ""),
+    ("COMMENT ON PROCEDURE z.work() IS 'plays'", "comment", "text"),
+    ("ALTER TABLE z.parent OWNER TO zoo_owner", "owner", "owner"),
+    ("ALTER PROCEDURE z.work() OWNER TO zoo_owner", "owner", "owner"),
+    ("REVOKE INSERT ON z.parent FROM zoo_app", "privileges", "zoo_app"),
+    ("REVOKE GRANT OPTION FOR SELECT ON z.parent FROM zoo_reader", "privileges", "zoo_reader"),
+    ("REVOKE UPDATE (name) ON z.parent FROM zoo_reader", "privileges", ""),
+    ("GRANT SELECT ON z.tenant TO PUBLIC", "privileges", "PUBLIC"),
+    ("GRANT EXECUTE ON FUNCTION z.secret() TO PUBLIC", "privileges", "PUBLIC"),
+    ("REVOKE USAGE ON SCHEMA z FROM zoo_app", "privileges", "zoo_app"),
+    ("GRANT EXECUTE ON FUNCTION pg_catalog.pg_sleep(float8) TO PUBLIC", "system privileges", ""),
+    ("GRANT EXECUTE ON FUNCTION pg_catalog.pg_read_file(text) TO zoo_app", "system privileges", "+"),
+    (
+        "ALTER DEFAULT PRIVILEGES FOR ROLE zoo_owner IN SCHEMA z REVOKE SELECT ON TABLES FROM zoo_reader",
+        "default privileges",
+        "",
+    ),
+    ("ALTER ROLE zoo_app NOLOGIN", "role", "login"),
+    ("ALTER ROLE zoo_reader BYPASSRLS", "role", "bypass row security"),
+    ("ALTER ROLE zoo_app CONNECTION LIMIT 6", "role", "connection limit"),
+    ("ALTER ROLE zoo_app PASSWORD NULL", "role password", "method"),
+    ("REVOKE zoo_reader FROM zoo_app", "membership", ""),
+    ("ALTER ROLE zoo_app RESET statement_timeout", "setting", ""),
+    ("UPDATE pg_database SET datconnlimit = 9 WHERE datname = current_database()", "database", "connection limit"),
+)  # fmt: skip
