@@ -7,7 +7,11 @@ import pytest
 import toy
 
 from harness import components
+from harness.report import html
+from harness.run import pytest_state
 from harness.run.suites import suites
+
+PRELOADED = (html, pytest_state)  # pytester forgets after each run what was first imported in it
 
 pytest_plugins = ["pytester"]
 
