@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from ..check import Check, NotRun, check
 from ..errors import ConfigError
+from ..escrow import fingerprint
 from ..model import Finding, Origin, Severity
 from ..redact import read_secret
 from . import compose, env
-from .escrow import fingerprint
 from .layout import in_ssl, is_compose, is_env
 from .restore import RestoredFiles
 from .secret_scan import scan

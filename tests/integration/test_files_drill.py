@@ -12,9 +12,9 @@ import pytest
 
 from harness.catalog import identify
 from harness.drill import drill
+from harness.escrow import run_probe
 from harness.evidence.record import judge
 from harness.files import COMPONENT
-from harness.files.escrow import run_probe
 from harness.model import Evidence, Status, Verdict
 from harness.settings import Settings, load_settings
 

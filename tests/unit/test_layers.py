@@ -20,6 +20,7 @@ TOOLS = WORDS | {"redact", "atomic", "process", "lock", "settings", "scratch", "
 DATA = TOOLS | {
     "stream",
     "archive",
+    "escrow",
     "catalog",
     "manifest",
     "sandbox",
@@ -42,6 +43,7 @@ ALLOWED = {
     "scratch": WORDS,
     "stream": TOOLS,
     "archive": TOOLS | {"stream"},
+    "escrow": TOOLS,
     "catalog": TOOLS | {"stream"},
     "manifest": TOOLS,
     "sandbox": TOOLS,

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from harness.errors import ConfigError, ToolError
-from harness.files.escrow import fingerprint, fingerprints, run_probe
+from harness.escrow import fingerprint, fingerprints, run_probe
 from harness.files.secret_scan import scan
 from harness.model import Status
 from harness.redact import Secret

@@ -13,10 +13,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .. import process
-from ..errors import ConfigError, ToolError
-from ..redact import Secret, read_secret
-from ..settings.files import DecryptProbe, SecretsSettings
+from . import process
+from .errors import ConfigError, ToolError
+from .redact import Secret, read_secret
+from .settings.files import DecryptProbe, SecretsSettings
 
 
 def fingerprint(secret: Secret, key: Secret) -> str:
