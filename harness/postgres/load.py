@@ -37,6 +37,7 @@ _LOCALE: Final = re.compile(
     re.I,
 )
 _PROVIDER: Final = re.compile(rb" LOCALE_PROVIDER = \w+", re.I)
+_ALTER_ROLE: Final = re.compile(rb'\s*ALTER (?:ROLE|USER) ("[^"]+"|\S+) WITH ', re.I)
 _QUALIFIED: Final = re.compile(rb'COPY ((?:"(?:[^"]|"")+"|[^\s."(]+)\.(?:"(?:[^"]|"")+"|[^\s."(]+))', re.I)
 _WAITS_FOR_NOTHING: Final = (b"SET ", b"SELECT pg_catalog.setval", b"SELECT pg_catalog.lo")
 
@@ -176,7 +177,20 @@ class Loader:
                 self._record(failure(item.line, item.entry, item.sql, error))
                 return
             self._inserted(item, rows)
+            self._keep_admission(item.sql)
             return
+
+    def _keep_admission(self, statement: bytes) -> None:
+        """Globals set the password of the source's superuser: where that is also ours, the next connection
+        to the sandbox would be refused. Our own password is put back, the other attributes stay."""
+        found = _ALTER_ROLE.match(statement)
+        info = self.conn.info
+        if found and found[1].strip(b'"').decode("utf-8", "replace") == info.user:
+            self.conn.execute(
+                sql.SQL("ALTER ROLE {} SUPERUSER LOGIN PASSWORD {} VALID UNTIL 'infinity'").format(
+                    sql.Identifier(info.user), sql.Literal(info.password)
+                )
+            )
 
     def _send(self, statement: bytes) -> int:
         with self.conn.cursor() as cursor:
