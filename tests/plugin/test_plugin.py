@@ -29,7 +29,9 @@ def job(pytester, monkeypatch):
         for name, text in notes.items():
             (pytester.path / "config-backups" / name).write_text(text)
         given = args or (str(suites()),)
-        return pytester.runpytest_inprocess("-p", "no:cacheprovider", "--provado-output", "out", *given)
+        return pytester.runpytest_inprocess(
+            "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "--provado-output", "out", *given
+        )
 
     yield run
     components.component.cache_clear()
