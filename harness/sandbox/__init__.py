@@ -44,11 +44,13 @@ def postgres_sandbox(
         for choice in options.choices:
             try:
                 if isinstance(choice, Binaries):
-                    start = local.postgres(choice, settings, deadline=deadline)
+                    start = local.postgres(choice, request, settings, deadline=deadline)
                 else:
                     start = container.postgres(choice, request, settings, deadline=deadline)
                 server = stack.enter_context(start)
             except SandboxError as error:
+                if request.data and isinstance(error, ServerDied):
+                    raise
                 looked_at.append(f"{_named(choice)} did not serve: {error.what}")
             else:
                 break

@@ -46,12 +46,21 @@ class PostgresRequest:
     `major` is the source's major version (None: unknown, take the newest stable at hand);
     `exact` when no other major will do (base backups). `extensions` are names that must be available;
     `icu` when a collation or locale provider `icu` is used.
+
+    `data` is an unpacked base backup to start on instead of a fresh cluster (implies `exact`). Its plain
+    files are copied; links, its configuration and its recovery signal files are left out. The server
+    recovers with the WAL in `pg_wal`, to the end of it. Its roles keep their passwords: who can enter the
+    private socket folder connects as `superuser` without one. When the server ends while recovering,
+    ServerDied comes through: the backup may be why. `options` are server settings on top of the tuning.
     """
 
     major: int | None = None
     exact: bool = False
     extensions: frozenset[str] = frozenset()
     icu: bool = False
+    data: Path | None = None
+    options: tuple[tuple[str, str], ...] = ()
+    superuser: str = "postgres"
 
 
 @dataclass(frozen=True)

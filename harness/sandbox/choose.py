@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -44,6 +44,8 @@ class Options:
 def postgres_options(request: PostgresRequest, settings: SandboxSettings) -> Options:
     """The order: explicit path, system server of the same major, image at hand, wheel of the same major,
     newer servers by age, image to be fetched. Without a known major the newest server comes first."""
+    if request.data and not request.exact:
+        request = replace(request, exact=True)
     if settings.kind == "container":
         image = _postgres_image(request, settings)
         if image is None:

@@ -29,10 +29,12 @@ def wait_postgres(
     password: Secret,
     check: Callable[[], None],
     *,
+    database: str = "postgres",
+    user: str = "postgres",
     fresh: Secret | None = None,
     main_process: bool = False,
 ) -> str:
-    """Wait until PostgreSQL lets `postgres` in; gives it the `fresh` password then -> the server's version.
+    """Wait until PostgreSQL lets `user` in; gives it the `fresh` password then -> the server's version.
 
     `main_process`: only a server whose process id is 1 counts (an image's entry point runs another one
     for a moment to set things up).
@@ -47,9 +49,9 @@ def wait_postgres(
             with psycopg.connect(
                 host=host,
                 port=port,
-                user="postgres",
+                user=user,
                 password=password.reveal(),
-                dbname="postgres",
+                dbname=database,
                 connect_timeout=10,
                 autocommit=True,
             ) as connection:
@@ -102,16 +104,16 @@ def wait_redis(
         client.close()
 
 
-def lack(host: str, port: int, password: Secret, request: PostgresRequest) -> str | None:
+def lack(host: str, port: int, password: Secret, database: str, request: PostgresRequest) -> str | None:
     """What a running server lacks that the request needs, in words that follow its name; None: nothing."""
     import psycopg
 
     with psycopg.connect(
         host=host,
         port=port,
-        user="postgres",
+        user=request.superuser,
         password=password.reveal(),
-        dbname="postgres",
+        dbname=database,
         connect_timeout=10,
     ) as connection:
         major = connection.info.server_version // 10000
@@ -121,11 +123,7 @@ def lack(host: str, port: int, password: Secret, request: PostgresRequest) -> st
         missing = sorted(request.extensions - {str(row[0]) for row in rows})
         if missing:
             return f"lacks the extension {', '.join(missing)}"
-        if (
-            request.icu
-            and not connection.execute(
-                "SELECT 1 FROM pg_collation WHERE collprovider = 'i' LIMIT 1"
-            ).fetchone()
-        ):
+        icu = "SELECT 1 FROM pg_collation WHERE collprovider = 'i' LIMIT 1"
+        if request.icu and not connection.execute(icu).fetchone():
             return "is built without ICU collations"
     return None

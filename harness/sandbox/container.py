@@ -24,7 +24,7 @@ from ..settings import SandboxSettings
 from . import clients, engine, instance, launch
 from .base import PostgresRequest, RedisRequest, Server, ServerDied
 from .choose import Image
-from .tuning import postgres_tuning, redis_tuning
+from .tuning import NOT_FROM_BACKUP, own_files, postgres_tuning, redis_tuning
 
 _RUN, _SHARED, _GO, _CONFIG = "/provado/run", "/provado/shared", "/tmp/provado-go", "/tmp/provado.conf"  # noqa: S108
 # Runs first, as root, in the container: shows that it sees our folder, waits for files that are copied in.
@@ -43,24 +43,43 @@ def postgres(
 ) -> Iterator[Server]:
     """A PostgreSQL server in a container. Raises SandboxError when it does not start or does not fit."""
     client, image = _image(choice, deadline)
-    tuning = postgres_tuning(settings)
+    tuning = postgres_tuning(request, settings)
     password = Secret(secrets.token_hex(24))
     environment = {
         "POSTGRES_PASSWORD": password.reveal(),
         "POSTGRES_INITDB_ARGS": "--no-sync --auth-local=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8",
     }
 
+    own = own_files(request) if request.data else {}  # else the image's: its first steps need them
+
     def command(sockets: bool) -> list[str]:
         options = {**tuning, "listen_addresses": "" if sockets else "*"}
         if sockets:
             options["unix_socket_directories"] = _RUN
+            options |= {setting: f"/tmp/{setting}.conf" for setting in own}  # noqa: S108 - in the container
         return ["postgres", *(part for key, value in options.items() for part in ("-c", f"{key}={value}"))]
 
     with _running(client, choice.name, environment, command, 5432, settings, deadline) as box:
+        if request.data:
+            if not box.sockets:
+                raise SandboxError("a base backup can only be started where the engine sees our files")
+            variables = dict(v.partition("=")[::2] for v in image.attrs["Config"]["Env"])
+            box.copy_in(request.data, variables["PGDATA"], NOT_FROM_BACKUP)
+            for setting, content in own.items():
+                box.put(f"/tmp/{setting}.conf", content.encode())  # noqa: S108
         box.go()
         host, port = box.address(5432)
-        version = clients.wait_postgres(host, port, password, lambda: box.check(deadline), main_process=True)
-        lack = clients.lack(host, port, password, request)
+        database = "template1" if request.data else "postgres"
+        version = clients.wait_postgres(
+            host,
+            port,
+            password,
+            lambda: box.check(deadline),
+            database=database,
+            user=request.superuser,
+            main_process=True,
+        )
+        lack = clients.lack(host, port, password, database, request)
         if lack:
             raise SandboxError(
                 f"PostgreSQL {version} {lack}",
@@ -71,9 +90,9 @@ def postgres(
             _info(client, version, choice.name, image, box.containment, tuning),
             host=host,
             port=port,
-            user="postgres",
+            user=request.superuser,
             password=password,
-            database="postgres",
+            database=database,
         )
 
 
@@ -177,13 +196,13 @@ class _Box:
             archive.addfile(member, io.BytesIO(content))
         self.container.put_archive(path.rpartition("/")[0], buffer.getvalue())
 
-    def copy_in(self, source: Path, target: str) -> None:
+    def copy_in(self, source: Path, target: str, leave_out: frozenset[str] = frozenset()) -> None:
         """Stream a folder's content into the container, without holding it in memory."""
         read, write = os.pipe()
 
         def pack() -> None:
             with os.fdopen(write, "wb") as sink, tarfile.open(fileobj=sink, mode="w|") as archive:
-                for entry in sorted(source.iterdir()):
+                for entry in sorted(e for e in source.iterdir() if e.name not in leave_out):
                     archive.add(entry, arcname=entry.name, filter=_plain)
 
         worker = threading.Thread(target=pack, daemon=True)

@@ -19,9 +19,9 @@ from ..process import User
 from ..redact import Secret
 from ..settings import SandboxSettings
 from . import clients, folders, instance, template
-from .base import RedisRequest, Server
+from .base import PostgresRequest, RedisRequest, Server
 from .binaries import Binaries
-from .tuning import postgres_tuning, redis_tuning
+from .tuning import NOT_FROM_BACKUP, own_files, postgres_tuning, redis_tuning
 
 _FREE_USERS = range(61184, 65520)  # what systemd hands out to services that want a user for a while
 
@@ -69,26 +69,34 @@ def _mapped(number: int) -> bool:
 
 
 @contextlib.contextmanager
-def postgres(server: Binaries, settings: SandboxSettings, *, deadline: float) -> Iterator[Server]:
+def postgres(
+    server: Binaries, request: PostgresRequest, settings: SandboxSettings, *, deadline: float
+) -> Iterator[Server]:
     """A PostgreSQL server from local binaries, tuned for restoring and throwing away."""
     user = server_user()
     server = accessible(server, user)
-    base = template.template(server, initdb_user(), deadline=deadline)
+    base = None if request.data else template.template(server, initdb_user(), deadline=deadline)
     made = instance.create(user)
     try:
         data, run = made.folder / f"data-{made.name}", instance.subfolder(made, "run")
         shared = instance.subfolder(made, "shared")
-        template.copy_tree(base.data, data, user)
-        hba = made.folder / "pg_hba.conf"
-        hba.write_text("local all all scram-sha-256\n", "ascii")
-        hba.chmod(0o644)
-        tuning = postgres_tuning(settings)
+        if base:
+            template.copy_tree(base.data, data, user)
+        elif request.data:
+            template.copy_tree(request.data, data, user, leave_out=NOT_FROM_BACKUP)
+        own = {}
+        for setting, content in own_files(request).items():
+            path = made.folder / f"{setting}.conf"
+            path.write_text(content, "ascii")
+            path.chmod(0o644)
+            own[setting] = str(path)
+        tuning = postgres_tuning(request, settings)
         options = {
             **tuning,
+            **own,
             "listen_addresses": "",
             "unix_socket_directories": str(run),
             "unix_socket_permissions": "0700",
-            "hba_file": str(hba),
             "external_pid_file": "",
             "dynamic_shared_memory_type": "mmap",
         }
@@ -110,15 +118,21 @@ def postgres(server: Binaries, settings: SandboxSettings, *, deadline: float) ->
         password = Secret(secrets.token_hex(24))
         name = f"PostgreSQL {server.version}"
         clients.wait_postgres(
-            str(run), 5432, base.password, lambda: instance.check(made, name, deadline), fresh=password
+            str(run),
+            5432,
+            base.password if base else password,
+            lambda: instance.check(made, name, deadline),
+            database="postgres" if base else "template1",  # a restored cluster need not have the former
+            user=request.superuser,
+            fresh=password if base else None,
         )
         yield Server(
             info=SandboxInfo("local", server.version, server.provider, None, None, made.containment, tuning),
             host=str(run),
             port=5432,
-            user="postgres",
+            user=request.superuser,
             password=password,
-            database="postgres",
+            database="postgres" if base else "template1",
             shared=shared,
             shared_inside=str(shared),
             alive=made.alive,

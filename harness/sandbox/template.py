@@ -124,8 +124,13 @@ def _make(place: Path, server: Binaries, user: User | None, deadline: float) -> 
         folders.remove(work)
 
 
-def copy_tree(source: Path, target: Path, user: User | None) -> None:
-    """Copy a folder of plain files and folders, sharing blocks where the file system can; owner `user`."""
+def copy_tree(
+    source: Path, target: Path, user: User | None, *, leave_out: frozenset[str] = frozenset()
+) -> None:
+    """Copy a folder's plain files and folders, sharing blocks where the file system can; owner `user`.
+
+    Links and special files are left out, and so are the names in `leave_out` at the top.
+    """
     clone = True
     todo = [(os.fspath(source), os.fspath(target))]
     while todo:
@@ -136,6 +141,8 @@ def copy_tree(source: Path, target: Path, user: User | None) -> None:
         with os.scandir(here) as entries:
             for entry in entries:
                 copied = f"{there}/{entry.name}"
+                if entry.name in leave_out and here == os.fspath(source):
+                    continue
                 if entry.is_dir(follow_symlinks=False):
                     todo.append((entry.path, copied))
                 elif entry.is_file(follow_symlinks=False):

@@ -10,10 +10,15 @@ import os
 import psutil
 
 from ..settings import SandboxSettings
-from .base import RedisRequest
+from .base import PostgresRequest, RedisRequest
+
+# Files of a base backup that would make the server read its source's settings, or wait for more WAL.
+NOT_FROM_BACKUP = frozenset(
+    ("postgresql.auto.conf", "recovery.signal", "standby.signal", "recovery.conf", "postmaster.pid")
+)
 
 
-def postgres_tuning(settings: SandboxSettings) -> dict[str, str]:
+def postgres_tuning(request: PostgresRequest, settings: SandboxSettings) -> dict[str, str]:
     """PostgreSQL: nothing need survive a crash; sizes follow the memory limit and half of the machine's."""
     budget = min(settings.memory, psutil.virtual_memory().total // 2) >> 20  # MiB
     cores = os.cpu_count() or 1
@@ -42,7 +47,20 @@ def postgres_tuning(settings: SandboxSettings) -> dict[str, str]:
         "log_min_messages": "warning",
         "log_min_error_statement": "panic",  # statements hold values
         "log_error_verbosity": "terse",  # and so do the DETAIL lines of constraint errors
+        **({"max_prepared_transactions": "64"} if request.data else {}),  # at least as many as are pending
+        **dict(request.options),
     }
+
+
+def own_files(request: PostgresRequest) -> dict[str, str]:
+    """Files of ours, by the setting that names them, in place of those in the data folder -> their content.
+
+    A base backup brings its source's configuration: other folders, commands to run, libraries to load. And
+    who may connect is not for the restored system to say.
+    """
+    method = "trust" if request.data else "scram-sha-256"
+    hba = f"local all all {method}\nlocal replication all {method}\n"
+    return {"hba_file": hba, **({"config_file": "", "ident_file": ""} if request.data else {})}
 
 
 def redis_tuning(request: RedisRequest) -> dict[str, str]:

@@ -59,7 +59,9 @@ class Provided:
                 return postgres_sandbox(PostgresRequest(major=15), chosen, deadline=deadline)
             return redis_sandbox(RedisRequest(rdb_version=10, data=data), chosen, deadline=deadline)
         if self.postgres:
-            return local.postgres(self.binaries, SandboxSettings(**settings), deadline=deadline)
+            return local.postgres(
+                self.binaries, PostgresRequest(), SandboxSettings(**settings), deadline=deadline
+            )
         request = RedisRequest(data=data)
         return local.redis(self.binaries, request, SandboxSettings(**settings), deadline=deadline)
 
