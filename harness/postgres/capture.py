@@ -17,6 +17,7 @@ import queue
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -29,13 +30,14 @@ from ..manifest import Manifest
 from ..redact import Secret
 from . import digest
 from .digest import Table
-from .fingerprint import Connection, fingerprint, pin, run, user_schema
+from .fingerprint import Connection, fingerprint, limit, pin, run, user_schema
 
 FORMAT: Final = 1  # of `facts`; another number is not compared
 _BATCH: Final = 200
 _LOCK_TIMEOUT: Final = "5min"
 _ATTEMPTS: Final = 5
 
+Connect = Callable[[], AbstractContextManager[Connection]]
 Progress = Callable[[int, int, str], None]
 """Called with bytes read so far, bytes in all, and the table read next."""
 
@@ -48,6 +50,7 @@ def snapshot(conn: Connection) -> Iterator[str]:
     Raises ToolError when a table cannot be read whole: no privilege, row security, or a lock held for long.
     """
     pin(conn)
+    limit(conn, 0)
     for _ in range(_ATTEMPTS):
         wanted = _lockable(conn)
         run_quiet(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -80,21 +83,23 @@ def capture_facts(
     key: str | None = None,
     digests: bool = True,
     jobs: int = 1,
-    connect: Callable[[], Connection] | None = None,
+    connect: Connect | None = None,
     progress: Progress = lambda done, total, name: None,
+    timeout_s: float = 0,
 ) -> dict[str, Any]:
     """Everything a manifest says about the database that `conn` is connected to.
 
     `key` (hex) makes the digests comparable with another capture's: pass the manifest's own `facts["key"]`
     when looking at a restored copy. With `jobs` > 1 and `connect`, that many connections digest tables side
-    by side in the same snapshot. Inside `snapshot(conn)` it reads that snapshot, else one of its own.
+    by side in the same snapshot. No statement may take longer than `timeout_s` (psycopg's QueryCanceled; 0:
+    no limit). Inside `snapshot(conn)` it reads that snapshot, else one of its own.
     """
     if conn.info.transaction_status is TransactionStatus.IDLE:
         conn.autocommit = True
         with snapshot(conn) as name:
-            return _facts(conn, name, key, digests, jobs, connect, progress)
+            return _facts(conn, name, key, digests, jobs, connect, progress, timeout_s)
     [(name,)] = run(conn, "SELECT pg_export_snapshot()") if jobs > 1 else [("",)]
-    return _facts(conn, str(name), key, digests, jobs, connect, progress)
+    return _facts(conn, str(name), key, digests, jobs, connect, progress, timeout_s)
 
 
 def capture(
@@ -116,7 +121,7 @@ def capture(
             ) from None
 
     with connect() as conn, snapshot(conn) as name:
-        facts = _facts(conn, name, None, digests, jobs, connect, progress)
+        facts = _facts(conn, name, None, digests, jobs, connect, progress, 0)
     return to_manifest(facts, snapshot=name)
 
 
@@ -137,10 +142,12 @@ def _facts(
     key: str | None,
     digests: bool,
     jobs: int,
-    connect: Callable[[], Connection] | None,
+    connect: Connect | None,
     progress: Progress,
+    timeout_s: float,
 ) -> dict[str, Any]:
     pin(conn)
+    limit(conn, timeout_s)
     key = key or secrets.token_hex(16)
     raw = bytes.fromhex(key)
     server = _server(conn)
@@ -149,7 +156,7 @@ def _facts(
     try:
         objects = fingerprint(conn, raw, skip=unreadable)
         work = _Work(tables, raw, server["encoding"], digests, progress)
-        work.run(conn, snapshot_name, jobs if connect else 1, connect)
+        work.run(conn, snapshot_name, jobs, connect, timeout_s)
         large = _large_objects(conn, raw, digests, unreadable)
     except errors.InsufficientPrivilege as error:
         raise ToolError(
@@ -183,30 +190,32 @@ class _Work:
         self._lock, self._errors = threading.Lock(), list[BaseException]()
 
     def run(
-        self, conn: Connection, snapshot_name: str, jobs: int, connect: Callable[[], Connection] | None
+        self, conn: Connection, snapshot_name: str, jobs: int, connect: Connect | None, timeout_s: float
     ) -> None:
         for table in self._tables:
             self._todo.put(table)
         helpers = [
-            threading.Thread(target=self._help, args=(snapshot_name, connect), daemon=True)
-            for _ in range(min(jobs, len(self._tables)) - 1)
+            threading.Thread(target=self._help, args=(snapshot_name, connect, timeout_s), daemon=True)
+            for _ in range(min(jobs, len(self._tables)) - 1 if connect else 0)
         ]
         for helper in helpers:
             helper.start()
         try:
             self._drain(conn)
-        finally:
-            for helper in helpers:
-                helper.join()
+        except BaseException as error:
+            self._errors.insert(0, error)
+        for helper in helpers:
+            helper.join()
         if self._errors:
             raise self._errors[0]
         self.found = dict(sorted(self.found.items()))
 
-    def _help(self, snapshot_name: str, connect: Callable[[], Connection]) -> None:
+    def _help(self, snapshot_name: str, connect: Connect, timeout_s: float) -> None:
         try:
             with connect() as conn:
                 conn.autocommit = True
                 pin(conn)
+                limit(conn, timeout_s)
                 run_quiet(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 run_quiet(conn, f"SET TRANSACTION SNAPSHOT '{snapshot_name}'")
                 self._drain(conn)

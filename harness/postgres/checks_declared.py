@@ -15,10 +15,10 @@ from ..errors import ConfigError
 from ..model import Finding, Origin, Proves, Severity
 from ..settings.postgres import Invariant
 from . import usability
-from .checks_manifest import PostgresSubject
 from .checks_usability import asking
 from .facts import DumpFacts
 from .fingerprint import Connection, run
+from .truth import PostgresSubject
 
 _SHOWN: Final = 25
 _LOOK: Final = "find out at the source where the rows went; use an older backup if they are needed"

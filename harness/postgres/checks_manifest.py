@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import fnmatch
-import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from typing import Any, Final, Protocol
+from typing import Final
 
 from ..check import Check, NotRun, check
-from ..component import Inspection
-from ..errors import ConfigError
 from ..manifest import Manifest
-from ..model import Artifact, Finding, Origin, Proves, Severity
-from ..settings import Settings
-from . import capture
-from .compare import ADDED, CHANGED, MISSING, Comparison, Difference, Way, compare_objects
+from ..model import Finding, Origin, Proves, Severity
+from .compare import ADDED, CHANGED, MISSING, Comparison, Difference, compare_objects
 from .compare_data import Rows, Unequal, compare_large_objects, compare_rows, compare_sequences
-from .facts import DumpFacts
-from .fingerprint import Connection
+from .truth import PostgresSubject, copy_facts, source_facts, way_of
 
 _SHOWN: Final = 25  # findings per class; the rest are counted
 _TOLERANCE: Final = timedelta(minutes=10)
@@ -45,80 +39,6 @@ _OPTIONS: Final = {  # class -> what recovery lacks, how to have it in the dump
     ),
     "unlogged rows": ("rows of unlogged tables", "dump from the primary, without --no-unlogged-table-data"),
 }
-
-
-class PostgresSubject(Protocol):
-    """What these checks ask of a restored backup."""
-
-    loaded: Any
-
-    @property
-    def restored(self) -> bool: ...
-    @property
-    def artifact(self) -> Artifact: ...
-    @property
-    def settings(self) -> Settings: ...
-    @property
-    def inspection(self) -> Inspection: ...
-    @property
-    def database(self) -> str: ...
-    @property
-    def manifest(self) -> Manifest | None: ...
-    @property
-    def last_good(self) -> Mapping[str, Any] | None: ...
-    @property
-    def deadline(self) -> float: ...
-    def connect(self) -> Any: ...
-
-
-_CAPTURED: Final[dict[int, dict[str, Any]]] = {}
-
-
-def source_facts(subject: PostgresSubject) -> Mapping[str, Any]:
-    """Facts of the manifest. Raises NotRun without one, ConfigError when it is of another format."""
-    manifest = subject.manifest
-    if manifest is None:
-        raise NotRun("no manifest: the file was not compared with its source")
-    if manifest.facts.get("format") != capture.FORMAT:
-        raise ConfigError(
-            f"the manifest has format {manifest.facts.get('format')!r}, this version reads {capture.FORMAT}",
-            where=str(subject.artifact.manifest),
-            remedy="capture it again",
-        )
-    return manifest.facts
-
-
-def copy_facts(subject: PostgresSubject) -> Mapping[str, Any]:
-    """Facts of the restored database, digested with the manifest's key; read once per drill."""
-    source = source_facts(subject)
-    found = _CAPTURED.get(id(subject))
-    if found is None:
-
-        def connect() -> Any:
-            return subject.connect()
-
-        with subject.connect() as conn:
-            opened: Connection = conn
-            found = capture.capture_facts(
-                opened, key=source["key"], digests=source["digests"], jobs=2, connect=connect
-            )
-        _CAPTURED[id(subject)] = found
-        weakref.finalize(subject, _CAPTURED.pop, id(subject), None)
-    return found
-
-
-def way_of(subject: PostgresSubject) -> Way:
-    """How the dump was made, as far as its text shows."""
-    facts: DumpFacts = subject.inspection.facts
-    entries = [e for database, e in facts.entries if database in ("", subject.database)]
-    return Way(
-        created_database=subject.database in facts.created,
-        toc=frozenset(e.type for e in entries) if entries else None,
-        owners=any(e.owner for e in entries),
-        globals=subject.artifact.globals is not None or bool(facts.headers.get("cluster")),
-        new_locale=bool(subject.loaded.mapped_locales),
-        newer_dumper=bool(facts.major and facts.dump_major and facts.dump_major > facts.major),
-    )
 
 
 def _comparison(subject: PostgresSubject) -> Comparison:
@@ -285,7 +205,7 @@ def _rows(subject: PostgresSubject) -> Rows:
 def rows(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
     """Every table holds the source's rows, value by value (keyed digests over every stored column)."""
     found = _rows(subject)
-    if not subject_tables(subject):
+    if not source_facts(subject)["tables"]:
         raise NotRun("the source has no table")
     if found.filled > 1 and found.emptied == found.filled:
         yield self.finding(
@@ -299,12 +219,6 @@ def rows(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
     yield from _unequal(self, found.differing)
     if found.uncompared and not found.differing:
         raise NotRun("the manifest was captured with --no-digest: rows were counted, content is unproven")
-
-
-def subject_tables(subject: PostgresSubject) -> Mapping[str, Any]:
-    """Tables of the manifest."""
-    tables: Mapping[str, Any] = source_facts(subject)["tables"]
-    return tables
 
 
 @check(
@@ -381,22 +295,41 @@ def identity(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
 
 
 def _age(self: Check, subject: PostgresSubject, manifest: Manifest) -> Iterator[Finding]:
-    """An older dump is no fault of its own: only when its rows are not the manifest's either."""
+    """An older dump is no fault of its own: only when tables hold fewer rows than the manifest's too."""
     facts = subject.inspection.facts
     taken = facts.taken_at or subject.artifact.taken_at
     if taken is None or manifest.captured_at - taken <= _TOLERANCE:
         return
     found = _rows(subject)
-    if not found.differing:
+    if found.fewer + found.emptied < 2:
         return
     days = (manifest.captured_at - taken) / timedelta(days=1)
     yield self.finding(
         subject.artifact.path.name,
-        f"is {days:.1f} days older than the manifest and holds other rows in {len(found.differing)} tables:"
+        f"is {days:.1f} days older than the manifest and holds fewer rows in"
+        f" {found.fewer + found.emptied} tables:"
         " an older backup, or one of a replica that stopped",
         expected=f"{manifest.captured_at:%Y-%m-%dT%H:%M:%SZ}",
         observed=f"{taken:%Y-%m-%dT%H:%M:%SZ}",
     )
+
+
+@check(
+    "pg.manifest-complete",
+    proves=Proves.SCHEMA,
+    severity=Severity.MEDIUM,
+    remedy="capture as a superuser",
+    origin=Origin.MANIFEST,
+)
+def complete(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
+    """The manifest tells of every class of objects, so that all were compared."""
+    unread = source_facts(subject)["unreadable"]
+    if unread:
+        raise NotRun(
+            f"the role that captured the manifest could not read these classes: {', '.join(unread)};"
+            " they were not compared"
+        )
+    yield from ()
 
 
 CHECKS: Final = (
@@ -409,4 +342,5 @@ CHECKS: Final = (
     sequences,
     large_objects,
     identity,
+    complete,
 )

@@ -13,9 +13,9 @@ from psycopg import errors
 from ..check import Check, NotRun, check
 from ..model import Finding, Origin, Proves, Severity
 from . import usability
-from .checks_manifest import PostgresSubject
 from .facts import DumpFacts
-from .fingerprint import Connection, pin, run
+from .fingerprint import Connection, limit, pin, run
+from .truth import PostgresSubject
 
 _STALE: Final = timedelta(hours=36)  # a daily backup of a database in use holds rows younger than this
 _SHOWN: Final = 25
@@ -29,7 +29,7 @@ def asking(subject: PostgresSubject) -> Iterator[Connection]:
         with subject.connect() as opened:
             conn: Connection = opened
             pin(conn)
-            run(conn, f"SELECT set_config('statement_timeout', '{int(left * 1000)}', false)")
+            limit(conn, left)
             yield conn
     except errors.QueryCanceled:
         raise NotRun(
@@ -116,13 +116,15 @@ def constraints_hold(self: Check, subject: PostgresSubject) -> Iterator[Finding]
             )
         for c in usability.constraints(conn, everything=everything):
             what = f"constraint {c.name} on {c.table}"
+            known = _source(subject, "constraint", f"{c.name} on {c.table}").get("validated") == "no"
+            light = Severity.INFO if known else Severity.MEDIUM
             if c.violations > 0:
                 rows = "orphans" if c.kind == "foreign key" else "violating rows"
                 yield self.finding(
                     what,
                     f"{c.violations:,} rows violate this {c.kind} ({rows})"
                     + ("" if c.validated else "; it is NOT VALID"),
-                    severity=self.severity if c.validated else Severity.MEDIUM,
+                    severity=self.severity if c.validated else light,
                     expected="0",
                     observed=f"{c.violations:,}",
                 )

@@ -48,7 +48,6 @@ PINS: Final[Mapping[str, str]] = {
     "row_security": "off",
     "synchronize_seqscans": "off",
     "client_encoding": "UTF8",
-    "statement_timeout": "0",
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "jit": "off",
@@ -70,10 +69,15 @@ class Query:
 
 
 def pin(conn: Connection) -> int:
-    """Pin every setting that changes how things print, for this session; returns the server's major version."""
+    """Pin every setting that changes how things print, for this session; returns the server's major."""
     names = ", ".join(f"pg_catalog.set_config('{name}', '{value}', false)" for name, value in PINS.items())
     run(conn, f"SELECT {names}")
     return conn.info.server_version // 10000
+
+
+def limit(conn: Connection, timeout_s: float) -> None:
+    """No statement of this session may take longer (0: no limit)."""
+    run(conn, f"SELECT pg_catalog.set_config('statement_timeout', '{int(timeout_s * 1000)}', false)")
 
 
 def run(conn: Connection, query: str, *params: object) -> list[tuple[Any, ...]]:

@@ -1,0 +1,103 @@
+"""The two sides that checks compare: the manifest and the restored database; and how the dump was made."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from psycopg import errors
+
+from ..check import NotRun
+from ..component import Inspection
+from ..errors import ConfigError
+from ..manifest import Manifest
+from ..model import Artifact
+from ..settings import Settings
+from . import capture
+from .compare import Way
+from .facts import DumpFacts
+from .fingerprint import Connection
+
+
+class PostgresSubject(Protocol):
+    """What these checks ask of a restored backup."""
+
+    loaded: Any
+
+    @property
+    def restored(self) -> bool: ...
+    @property
+    def artifact(self) -> Artifact: ...
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def inspection(self) -> Inspection: ...
+    @property
+    def database(self) -> str: ...
+    @property
+    def manifest(self) -> Manifest | None: ...
+    @property
+    def last_good(self) -> Mapping[str, Any] | None: ...
+    @property
+    def deadline(self) -> float: ...
+    def connect(self) -> Any: ...
+
+
+_CAPTURED: Final[dict[int, dict[str, Any]]] = {}
+
+
+def source_facts(subject: PostgresSubject) -> Mapping[str, Any]:
+    """Facts of the manifest. Raises NotRun without one, ConfigError when it is of another format."""
+    manifest = subject.manifest
+    if manifest is None:
+        raise NotRun("no manifest: the file was not compared with its source")
+    if manifest.facts.get("format") != capture.FORMAT:
+        raise ConfigError(
+            f"the manifest has format {manifest.facts.get('format')!r}, this version reads {capture.FORMAT}",
+            where=str(subject.artifact.manifest),
+            remedy="capture it again",
+        )
+    return manifest.facts
+
+
+def copy_facts(subject: PostgresSubject) -> Mapping[str, Any]:
+    """Facts of the restored database, digested with the manifest's key; read once per drill."""
+    source = source_facts(subject)
+    found = _CAPTURED.get(id(subject))
+    if found is None:
+
+        def connect() -> Any:
+            return subject.connect()
+
+        try:
+            with subject.connect() as conn:
+                opened: Connection = conn
+                found = capture.capture_facts(
+                    opened,
+                    key=source["key"],
+                    digests=source["digests"],
+                    jobs=2,
+                    connect=connect,
+                    timeout_s=max(1.0, subject.deadline - time.monotonic()),
+                )
+        except errors.QueryCanceled:
+            raise NotRun("the drill ran out of time while reading the copy", blocking=True) from None
+        _CAPTURED[id(subject)] = found
+        weakref.finalize(subject, _CAPTURED.pop, id(subject), None)
+    return found
+
+
+def way_of(subject: PostgresSubject) -> Way:
+    """How the dump was made, as far as its text shows."""
+    facts: DumpFacts = subject.inspection.facts
+    entries = [e for database, e in facts.entries if database in ("", subject.database)]
+    return Way(
+        created_database=subject.database in facts.created,
+        toc=frozenset(e.type for e in entries) if entries else None,
+        owners=any(e.owner for e in entries),
+        globals=subject.artifact.globals is not None or bool(facts.headers.get("cluster")),
+        new_locale=bool(subject.loaded.mapped_locales),
+        newer_dumper=bool(facts.major and facts.dump_major and facts.dump_major > facts.major),
+    )
