@@ -22,11 +22,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-_CERTIFICATE: Final = re.compile(
-    rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----.+?-----END (?:X509 |TRUSTED )?CERTIFICATE-----", re.S
+_CERTIFICATE: Final = re.compile(  # base64 holds no `-`, so that a hostile file takes no more than one pass
+    rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----[^-]+-----END (?:X509 |TRUSTED )?CERTIFICATE-----"
 )
 _KEY: Final = re.compile(
-    rb"-----BEGIN ((?:[A-Z0-9]+ )*)PRIVATE KEY-----.+?-----END (?:[A-Z0-9]+ )*PRIVATE KEY-----", re.S
+    rb"-----BEGIN ((?:[A-Z0-9]+ ){0,3})PRIVATE KEY-----(?:\s*Proc-Type:[^\n]*\n\s*DEK-Info:[^\n]*\n)?[^-]+"
+    rb"-----END (?:[A-Z0-9]+ ){0,3}PRIVATE KEY-----"
 )
 _CERTIFICATE_NAME: Final = re.compile(r"\.(crt|cer|der|cert)$")
 _KEY_NAME: Final = re.compile(r"\.key$|(^|/)privkey[\w.-]*$")

@@ -52,7 +52,7 @@ def compose_files(self: Check, subject: RestoredFiles) -> Iterator[Finding]:
     remedy="add the variable to .env.example on the source system, without its value if that is secret",
 )
 def env_complete(self: Check, subject: RestoredFiles) -> Iterator[Finding]:
-    """Every variable that the compose files use without a default stands in the environment template."""
+    """The environment template is valid, and names every variable that the compose files need."""
     files = _compose_files(subject)
     templates = subject.named(is_env)
     if not templates:
@@ -62,7 +62,11 @@ def env_complete(self: Check, subject: RestoredFiles) -> Iterator[Finding]:
         text = subject.text(name)
         held |= set(env.names(text))
         for line, trouble in env.troubles(text).items():
-            yield self.finding(f"{name}:{line}", f"line {line} {trouble}", severity=Severity.MEDIUM)
+            yield self.finding(
+                f"{name}:{line}",
+                f"line {line} of {name} {trouble}: Compose refuses the file",
+                remedy="correct the line on the source system and take the backup again",
+            )
     for file in files:
         for variable, needed in sorted(file.variables.items()):
             if variable not in held:

@@ -13,12 +13,10 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from ..archive import Member
-from ..errors import ToolError
-
-_BLOCK: Final = 1 << 18
+from ..errors import ArtifactError, ToolError
 
 
 @dataclass(frozen=True)
@@ -139,8 +137,11 @@ def digest(folder: Path) -> str:
 
 
 def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    with os.scandir(folder) as found:
-        children = sorted(found, key=lambda child: child.name)
+    try:
+        with os.scandir(folder) as found:
+            children = sorted(found, key=lambda child: child.name)
+    except OSError as error:
+        raise ArtifactError(f"cannot be read: {error.strerror}", where=str(folder)) from None
     for child in children:
         name = f"{prefix}{child.name}"
         yield name, child
@@ -153,6 +154,13 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
 
 
 def _entry(root: Path, name: str, place: os.DirEntry[str], left: int) -> Entry:
+    try:
+        return _looked_at(root, name, place, left)
+    except OSError as error:
+        return Entry(name, "refused", trouble=f"cannot be read: {error.strerror}")
+
+
+def _looked_at(root: Path, name: str, place: os.DirEntry[str], left: int) -> Entry:
     status = place.stat(follow_symlinks=False)
     mode = stat.S_IMODE(status.st_mode)
     if stat.S_ISDIR(status.st_mode):
@@ -171,10 +179,7 @@ def _entry(root: Path, name: str, place: os.DirEntry[str], left: int) -> Entry:
         return Entry(name, "refused", trouble="is a FIFO, socket or device, no file")
     if status.st_size > left:
         return Entry(name, "file", status.st_size, mode)
-    try:
-        handle = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(handle, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        return Entry(name, "refused", trouble=f"cannot be read: {error.strerror}")
-    return Entry(name, "file", status.st_size, mode, digest, source=Path(place.path))
+    handle = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(handle, "rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return Entry(name, "file", status.st_size, mode, sha256, source=Path(place.path))

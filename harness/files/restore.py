@@ -20,7 +20,7 @@ from ..stream import sniff
 from .facts import Entry, FolderFacts, read_folder, read_unpacked
 from .redis_conf import RedisStart, try_redis_conf
 
-_TEXT_BYTES: Final = 4 << 20
+_TEXT_BYTES: Final = 1 << 20
 _RESERVE_BYTES: Final = 64 << 20
 
 
@@ -45,7 +45,7 @@ class RestoredFiles:
         return self.folder is not None
 
     def text(self, name: str) -> str:
-        """A restored file as text; undecodable bytes become U+FFFD. Raises ArtifactError beyond 4 MiB."""
+        """A restored file as text; undecodable bytes become U+FFFD. Raises ArtifactError beyond 1 MiB."""
         return self.data(name).decode("utf-8-sig", "replace")
 
     def data(self, name: str) -> bytes:

@@ -12,7 +12,7 @@ from typing import Final
 from .env import is_secret
 
 _FORMS: Final = (  # formats as their makers document them
-    ("a private key", re.compile(r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----")),
+    ("a private key", re.compile(r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY-----")),
     ("an AWS access key", re.compile(r"\b(?:AKIA|ASIA)[A-Z2-7]{16}\b")),
     ("a JSON web token", re.compile(r"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}")),
     ("a GitHub token", re.compile(r"\b(?:gh[pousr]_\w{36,}|github_pat_\w{60,})")),
@@ -35,6 +35,7 @@ _PLACEHOLDER: Final = re.compile(
     re.I,
 )
 _DIGEST: Final = re.compile(r"sha(256|384|512)[:-]|integrity|@sha")
+_LONG_LINE: Final = 8192  # no assignment of a template; looking closer would cost time by its square
 _PUBLIC: Final = re.compile(
     r"public|fingerprint|checksum|digest|sha\d|_url$|_host$|_path$|_file$|_id$|version", re.I
 )
@@ -61,7 +62,7 @@ def scan(text: str, *, template: bool) -> Iterator[Leak]:
         if url and not _placeholder(url["value"]):
             yield Leak(number, "a password in a URL", _random(url["value"], 8) or template)
             continue
-        if template and not line.lstrip().startswith("#"):
+        if template and len(line) < _LONG_LINE and not line.lstrip().startswith("#"):
             leak = _assigned(number, line)
             if leak:
                 yield leak

@@ -91,6 +91,15 @@ def certify(
     (folder / f"{stem}.key").chmod(0o600)
 
 
+def write_self_signed(folder: Path, stem: str) -> None:
+    """STEM.crt that signs itself (CA:TRUE), and STEM.key."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), _name("api.acme.example")
+    names = ("api.acme.example", "*.acme.example")
+    made = _certificate(name, name, key, key, NOW, NOW + timedelta(400), authority=True, names=names)
+    (folder / f"{stem}.crt").write_bytes(made.public_bytes(Encoding.PEM))
+    (folder / f"{stem}.key").write_bytes(private_pem(key))
+
+
 def private_pem(key: ec.EllipticCurvePrivateKey | None = None) -> bytes:
     fresh = key or ec.generate_private_key(ec.SECP256R1())
     return fresh.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

@@ -140,6 +140,16 @@ BREAKS: dict[str, tuple[Callable[[Path], object], str, list[tuple[str, str]]]] =
         "files.env-complete",
         [("high", "DB_PASSWORD")],
     ),
+    "template with a broken line": (
+        write(".env.example", ENV + "ISTO NÃO É VARIÁVEL\n"),
+        "files.env-complete",
+        [("high", ".env.example:5")],
+    ),
+    "template with an open quote": (
+        write(".env.example", ENV.replace("info", "'info")),
+        "files.env-complete",
+        [("high", ".env.example:3")],
+    ),
     "script cut": (
         write("scripts/backup.sh", "#!/bin/sh\nif true; then\necho"),
         "files.script-syntax",
@@ -192,6 +202,9 @@ GOOD: dict[str, Callable[[Path], object]] = {
     "compose: old version key": write("docker-compose.yml", "version: '3.8'\n" + COMPOSE),
     "compose: override without image": write(
         "docker-compose.prod.yml", "services:\n  api:\n    restart: always\n"
+    ),
+    "template: quotes over lines, YAML style, bare names": write(
+        ".env.example", ENV + 'A=\'um\ndois\'\nB: x\nC\nD="it\\"s" # nota\n'
     ),
     "links that stay inside": lambda f: (f / "ssl/atual.crt").symlink_to("site.crt"),
     "a library to be sourced": write("scripts/lib.sh", "nome() { echo; }\n"),

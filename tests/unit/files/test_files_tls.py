@@ -8,11 +8,17 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from harness.model import Status
 
-from .judging import NGINX, NOW, certify, everything, judged, made, private_pem, told
+from .judging import NGINX, NOW, certify, everything, judged, made, private_pem, told, write_self_signed
 
 NAMES = ("certificate-dates", "certificate-chain", "certificate-key", "certificate-names", "key-permissions")
 CHECKS = {f"files.{name}" for name in NAMES}
@@ -140,11 +146,25 @@ def catch_all(folder: Path) -> None:
     (folder / "nginx.conf").write_text(text)
 
 
+def self_signed(folder: Path) -> None:
+    """As `openssl req -x509` makes it: its own authority (CA:TRUE)."""
+    write_self_signed(folder / "ssl", "site")
+
+
+def old_form(folder: Path) -> None:
+    """A key in the form of before PKCS #8, as `openssl rsa` and `ecparam` wrote it."""
+    path = folder / "ssl/site.key"
+    key = load_pem_private_key(path.read_bytes(), None)
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
+
+
 GOOD: dict[str, Callable[[Path], None]] = {
     "an intermediate without its root": reissued(intermediate=True),
     "a wildcard for one label": reissued(names=("*.acme.example",)),
     "an old certificate that nobody uses": lambda f: certify(f / "ssl", "velho", ends=NOW - timedelta(1)),
     "localhost and catch-all": catch_all,
+    "self-signed": self_signed,
+    "a key in the old form": old_form,
 }
 
 
