@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from .ledger import DRILLS, drill_folders, file_sha256
-
-_PUBLISHED: Final = ("evidence.json", "report.html", "pytest.html", "junit.xml", "provado.prom")
+from .ledger import DRILLS, PUBLISHED, drill_folders, file_sha256
 
 
 @dataclass(frozen=True)
@@ -41,8 +39,13 @@ class Drill:
     expired: bool = False
 
 
-def compare_files(output: Path, drills: Sequence[Drill], problems: list[Problem], remarks: list[str]) -> None:
-    """Compare every by-product with the digest recorded when its drill ended."""
+def compare_files(
+    output: Path, drills: Sequence[Drill], problems: list[Problem], remarks: list[str], *, settled: bool
+) -> None:
+    """Compare every by-product with the digest recorded when its drill ended.
+
+    `settled` is False when the newest run was killed before its files could be published.
+    """
     for drill in drills:
         recorded = dict(drill.files)
         folder = output / DRILLS / f"{drill.number:06d}"
@@ -67,14 +70,15 @@ def compare_files(output: Path, drills: Sequence[Drill], problems: list[Problem]
         if number not in known:
             text = f"{DRILLS}/{folder.name} belongs to no recorded drill"
             problems.append(Problem("foreign-file", None, text))
-    _published(output, drills, problems)
+    if settled:
+        _published(output, drills, problems)
 
 
 def _published(output: Path, drills: Sequence[Drill], problems: list[Problem]) -> None:
     """The copies in the output folder, which people open, must be the newest finished drill's."""
     newest = next((d for d in sorted(drills, key=_finish_order, reverse=True) if d.finished_record), None)
     recorded = {Path(name).name: digest for name, digest in newest.files} if newest else {}
-    for name in _PUBLISHED:
+    for name in PUBLISHED:
         file = output / name
         if newest and file.exists() and file_sha256(file) != recorded.get(name):
             text = f"{name} in the output folder is not the one of drill {newest.number}, the newest"

@@ -40,6 +40,7 @@ FOLDER: Final = "ledger"
 DRILLS: Final = "drills"
 HEAD: Final = "head.json"
 GENESIS: Final = "0" * 64
+PUBLISHED: Final = ("evidence.json", "report.html", "pytest.html", "junit.xml", "provado.prom")
 NOTE_KINDS: Final = ("review", "ticket", "retest", "comment")
 RECORD_NAME: Final = re.compile(r"(\d{8})\.json")
 _LOCK_TIMEOUT_S: Final = 60.0
@@ -89,7 +90,6 @@ class _Tip:
     drills: int
     keyid: str | None
     seen_head: str  # "" when head.json agrees with the records, else what it says instead
-    republish: bool = False  # the last run died after its record and before its files were published
 
 
 def begin(
@@ -108,6 +108,8 @@ def begin(
         head = _append(output, tip, "started", body, signer, drills=number)
         folder = output / DRILLS / f"{number:06d}"
         folder.mkdir(parents=True)
+        for name in PUBLISHED:  # a run that dies must not leave the last one's answer as its own
+            (output / name).unlink(missing_ok=True)
         return Entry(output, folder, tip.ledger, number, head, run_id, signer)
 
 
@@ -218,8 +220,6 @@ def _prepared(output: Path, signer: Signer | None) -> _Tip:
             remedy="give that key (--signing-key, PROVADO_SIGNING_KEY), write to another --output, or change "
             "keys with `provado evidence rotate`",
         )
-    if tip.republish:
-        _republish(output, tip.head.seq)
     if tip.seen_head:
         body = {"head": tip.seen_head, "found": str(tip.head)}
         tip = _Tip(_append(output, tip, "anomaly", body, signer), tip.ledger, tip.drills, tip.keyid, "")
@@ -250,7 +250,7 @@ def _read_tip(output: Path) -> _Tip | None:
             )
         return None
     newest = Head(present[-1], file_sha256(record_file(output, present[-1])))
-    seen, lagging = _head_says(output, newest)
+    seen = _head_says(output, newest)
     for number in reversed(present):  # a damaged last record must not stop tonight's drill
         try:
             predicate = unseal(record_file(output, number).read_bytes()).statement["predicate"]
@@ -258,26 +258,26 @@ def _read_tip(output: Path) -> _Tip | None:
         except (ValueError, KeyError, TypeError):
             seen = seen or f"record {number} is not readable"
             continue
-        return _Tip(newest, *found, seen, lagging)
+        return _Tip(newest, *found, seen)
     raise ConfigError("holds no readable record", where=str(output / FOLDER), remedy="use another --output")
 
 
-def _head_says(output: Path, newest: Head) -> tuple[str, bool]:
-    """("", lagging) when head.json agrees with the newest record or is one behind it (a run was killed
-    between the two writes); otherwise what head.json says instead."""
+def _head_says(output: Path, newest: Head) -> str:
+    """ "" when head.json agrees with the newest record or is one behind it (a run was killed between the
+    two writes); otherwise what head.json says instead."""
     try:
         predicate = unseal((output / FOLDER / HEAD).read_bytes()).statement["predicate"]
         head = Head(int(predicate["seq"]), str(predicate["sha256"]))
     except FileNotFoundError:
-        return ("", True) if newest.seq == 1 else ("missing", False)
+        return "" if newest.seq == 1 else "missing"
     except (OSError, ValueError, KeyError, TypeError):
-        return "unreadable", False
+        return "unreadable"
     if head == newest:
-        return "", False
+        return ""
     before = record_file(output, newest.seq - 1)
     if head.seq == newest.seq - 1 and before.is_file() and file_sha256(before) == head.sha256:
-        return "", True
-    return str(head), False
+        return ""
+    return str(head)
 
 
 def _append(
@@ -333,13 +333,6 @@ def _publish(output: Path, folder: Path) -> None:
     for file in sorted(folder.iterdir()):
         if file.is_file() and not file.is_symlink():
             write_atomic(output / file.name, file.read_bytes())
-
-
-def _republish(output: Path, seq: int) -> None:
-    predicate = unseal(record_file(output, seq).read_bytes()).statement["predicate"]
-    folder = output / DRILLS / f"{predicate['body'].get('drill', 0):06d}"
-    if predicate["kind"] == "finished" and folder.is_dir():
-        _publish(output, folder)
 
 
 def _summary(evidence: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def verify(output: Path, trusted: Sequence[TrustedKey] = (), expect_head: str | 
     records, digests = _read(folder, problems)
     _chain(records, digests, problems)
     vouched = _signatures(records, trusted, problems, remarks)
-    _head(folder, digests, vouched, bool(trusted), problems, remarks)
+    settled = _head(folder, digests, vouched, bool(trusted), problems, remarks)
     matched = False
     if expected:
         number, digest = expected[1], expected[2]
@@ -86,7 +86,7 @@ def verify(output: Path, trusted: Sequence[TrustedKey] = (), expect_head: str | 
         elif where[0] < max(digests):
             remarks.append(f"{max(digests) - where[0]} records are newer than the expected head")
     drills = _drills(records, problems)
-    compare_files(output, drills, problems, remarks)
+    compare_files(output, drills, problems, remarks, settled=settled)
     signed = any(r.envelope.signatures for r in records)
     return Judged(
         len(digests),
@@ -261,7 +261,8 @@ def _head(
     trusted: bool,
     problems: list[Problem],
     remarks: list[str],
-) -> None:
+) -> bool:
+    """Compare head.json with the chain; False when it is one record behind, as a killed run leaves it."""
     newest = max(digests, default=0)
     try:
         envelope = unseal((folder / HEAD).read_bytes())
@@ -274,10 +275,10 @@ def _head(
             problems.append(
                 Problem("head-missing", None, f"{HEAD} is missing: it tells how long the chain is")
             )
-        return
+        return newest != 1
     except (OSError, ValueError, KeyError, TypeError):
         problems.append(Problem("head-changed", None, f"{HEAD} cannot be read"))
-        return
+        return True
     if head.seq > newest:
         text = f"the head names record {head.seq}, but the newest is {newest}: the end was cut off"
         problems.append(Problem("truncated", newest, text))
@@ -292,6 +293,7 @@ def _head(
     key = vouched.get(head.seq)
     if trusted and key and not any(key.verifies(envelope.signed_bytes, s) for _, s in envelope.signatures):
         problems.append(Problem("head-changed", None, f"{HEAD} is not signed with the trusted key"))
+    return head.seq != newest - 1
 
 
 def _drills(records: Sequence[_Record], problems: list[Problem]) -> tuple[Drill, ...]:

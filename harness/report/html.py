@@ -52,6 +52,8 @@ STAGES: Final = {
     "globals": "Make the roles",
     "restore": "Restore",
     "load": "Load",
+    "proof": "Read back what was restored",
+    "read back": "Read back what was restored",
     "checks": "Compare and check",
     "after_restore": "Steps after the restore",
     "teardown": "Tear the sandbox down",

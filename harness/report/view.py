@@ -267,7 +267,7 @@ def _owners(objects: Iterable[str], tables: Mapping[str, Any]) -> set[str]:
 
 def _amounts(facts: Mapping[str, Any]) -> dict[str, int | None]:
     """Objects of a component's facts with their rows or keys, whichever of the known shapes they have."""
-    for key in ("tables", "databases", "files"):
+    for key in ("tables", "keys_per_database", "databases", "files"):
         value = facts.get(key)
         if isinstance(value, Mapping):
             return {str(n): _count(v) for n, v in value.items()}

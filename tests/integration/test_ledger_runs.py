@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from harness.evidence import ledger, verify
+from harness.evidence import ledger, sign, verify
 
 RUN = """
 import sys, time
@@ -69,3 +69,38 @@ def test_killed_at_any_moment_of_writing_leaves_no_damage(tmp_path: Path) -> Non
         judged = verify.verify(tmp_path)
         assert judged.problems == ()
     assert len(verify.verify(tmp_path).drills) >= 8
+
+
+def test_the_recipe_in_the_docs_needs_no_provado(tmp_path: Path) -> None:
+    """docs/evidence.md's shell script agrees with us, on an intact ledger and on changed ones."""
+    docs = (Path(__file__).parents[2] / "docs" / "evidence.md").read_text(encoding="utf-8")
+    (tmp_path / "check.sh").write_text(docs.split("```sh\n")[1].split("```")[0])
+    private, public, _ = sign.generate(tmp_path / "ops")
+    output = tmp_path / "reports"
+    for name in ("one", "two"):
+        entry = ledger.begin(output, name, signer=sign.load_signer(f"file:{private}"))
+        (entry.folder / "evidence.json").write_text(name)
+        head = ledger.finish(entry, {"verdict": "pass"})
+
+    def recipe() -> tuple[int, str]:
+        done = subprocess.run(
+            ["sh", tmp_path / "check.sh", output, public], capture_output=True, text=True, timeout=30
+        )
+        return done.returncode, done.stdout
+
+    assert recipe() == (0, f"intact: 5 records, head {head}\n")
+    (output / "drills/000001/evidence.json").write_text("swapped")
+    assert recipe()[0] == 1
+    (output / "drills/000001/evidence.json").write_text("one")
+    record = output / "ledger/00000003.json"
+    whole = record.read_bytes()
+    record.unlink()
+    assert recipe() == (1, "record 3 is missing\n")
+    record.write_bytes(whole + b"\n")
+    assert recipe() == (1, "the chain is broken at record 4\n")
+    other = sign.generate(tmp_path / "other")[0]
+    statement = sign.unseal(whole).statement
+    forger = sign.load_signer(f"file:{other}")
+    assert forger
+    record.write_bytes(sign.seal(statement, [forger]))
+    assert recipe() == (1, "record 3 is not signed with this key\n")
