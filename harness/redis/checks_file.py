@@ -142,6 +142,24 @@ def rdb_header(self: Check, subject: RedisSubject) -> Iterator[Finding]:
             expected=f"version {usual}",
             observed=f"version {facts.version}",
         )
+    told = subject.facts.layout.notes.get("redis_version", "")
+    if (
+        writer
+        and told
+        and "valkey_version" not in subject.facts.layout.notes
+        and _minor(writer) != _minor(told)
+    ):
+        yield self.finding(
+            name,
+            "the RDB was written by another server than the INFO output packed beside it is of",
+            expected=f"Redis {told}",
+            observed=f"Redis {writer}",
+            remedy="make sure that this is the backup of the right server",
+        )
+
+
+def _minor(version: str) -> list[str]:
+    return version.split(".")[:2]
 
 
 @check("redis.rdb-counts", proves="file", severity="high", needs_server=False, remedy=AGAIN)
@@ -265,10 +283,13 @@ def source_told(self: Check, subject: RedisSubject) -> Iterator[Finding]:
         raise NotRun("no INFO output of the source lies beside an RDB to compare it with")
     words = (word for text in told.values() for word in text.split(","))
     stated = sum(int(word[5:]) for word in words if word.startswith("keys=") and word[5:].isdigit())
-    if stated - rdb.total > max(stated // 100, 1):
+    lost = stated - rdb.total
+    if lost > max(stated // 100, 1):
+        much = lost >= 50 and lost * 4 > stated  # more than a busy server changes within a backup
         yield self.finding(
             subject.artifact.path.name,
             "the RDB holds fewer keys than the source had when the backup was made",
+            severity=Severity.HIGH if much else None,
             expected=f"about {stated:,}",
             observed=f"{rdb.total:,}",
         )

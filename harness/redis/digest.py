@@ -25,12 +25,14 @@ _TIME: Final = struct.Struct("<q")
 class Value(NamedTuple):
     """The canonical value of one key. `main` is the digest of the content proper; `side` that of what a
     client sees only when it asks for it: expiry of hash fields, or groups, consumers and pending entries of
-    a stream (empty: there is none). `field_expiry` is the earliest expiry of a hash's fields, ms."""
+    a stream (empty: there is none). `field_expiry` is the earliest expiry of a hash's fields, ms; `death`
+    the latest where every field has one: then the hash itself is gone."""
 
     type: int
     main: bytes
     side: bytes = b""
     field_expiry: int = NEVER
+    death: int = NEVER
 
 
 class Group(NamedTuple):
@@ -82,7 +84,8 @@ class Digester:
         sides: list[bytes] = []
         for field in sorted(expiry):
             sides += (field, _TIME.pack(expiry[field]))
-        return Value(HASH, main, self._parts(b"fields", sides), min(expiry.values()))
+        death = max(expiry.values()) if len(expiry) == len(pairs) else NEVER
+        return Value(HASH, main, self._parts(b"fields", sides), min(expiry.values()), death)
 
     def stream(
         self,
@@ -168,7 +171,9 @@ class KeyClasses:
         return self._index[name]
 
 
-RECORD: Final = struct.Struct("<10siB10s6sqqH")  # name, db, type, main, side, expiry, field expiry, kind
+RECORD: Final = struct.Struct(
+    "<10siB10s6sqqqH"
+)  # name, db, type, main, side, expiry, field expiry, death, kind
 _COLUMNS: Final = {
     "name": 10,
     "db": 4,
@@ -177,6 +182,7 @@ _COLUMNS: Final = {
     "side": 6,
     "expiry": 8,
     "field_expiry": 8,
+    "death": 8,
     "kind": 2,
 }
 
@@ -186,9 +192,10 @@ def record_maker(digester: Digester, classes: KeyClasses) -> Callable[[int, byte
     pack, name, kind = RECORD.pack, digester.name, classes.of
 
     def make(db: int, key: bytes, value: Value, expiry: int) -> bytes:
-        return pack(
-            name(key), db, value.type, value.main, value.side[:6], expiry, value.field_expiry, kind(key)
-        )
+        kind_, main, side, field_expiry, death = value
+        if expiry != NEVER and (death == NEVER or expiry < death):
+            death = expiry
+        return pack(name(key), db, kind_, main, side[:6], expiry, field_expiry, death, kind(key))
 
     return make
 

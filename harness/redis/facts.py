@@ -67,6 +67,9 @@ class RedisSubject:
     load_notes: tuple[str, ...] = ()
     stages: list[Stage] = field(default_factory=list)
     compared: Differences | None = None  # file against server, made once
+    queues: dict[str, dict[str, int]] = field(default_factory=dict)  # declared queue -> jobs per state
+    rehearsed: tuple[Problem, ...] | None = None  # the recovery with the user's own redis.conf
+    not_rehearsed: str | None = None  # why that could not be tried here
     against_source: tuple[Differences, Spool] | None = None  # manifest against backup, made once
 
     @property

@@ -96,13 +96,16 @@ def look(folder: Path, name: str) -> Layout:
     dumps += broken if not dumps else []
     if dumps:
         made.rdb = max(dumps, key=lambda f: f.name == "dump.rdb")
+    dumps = [f for f in dumps if not re.match(r"temp-.*\.rdb$", f.name)] or dumps  # left by a dead BGSAVE
     if len(dumps) > 1:
+        names = [f.name for f in dumps]
+        clear = names.count("dump.rdb") == 1
         made.problems.append(
             Problem(
                 "redis.archive-data",
                 name,
-                "several RDB files: which one is the backup is not clear",
-                Severity.HIGH,
+                "several RDB files: " + ("dump.rdb was taken" if clear else "which one counts is not clear"),
+                Severity.MEDIUM if clear else Severity.HIGH,
                 expected="one RDB",
                 observed=", ".join(sorted(f.name for f in dumps)[:6]),
                 remedy="pack one RDB per backup",
@@ -112,6 +115,7 @@ def look(folder: Path, name: str) -> Layout:
     made.beside = tuple(sorted(f.name for f in texts))
     _read_notes(made, [f for f in texts if f.suffix == ".txt"])
     _misplaced(made, folder, texts)
+    _misnamed(made)
     return made
 
 
@@ -197,10 +201,35 @@ def _multi_part(manifest: Path, problems: list[Problem]) -> Aof:
 def _read_notes(made: Layout, texts: list[Path]) -> None:
     """INFO output and the like: `name:value` lines that redis-cli prints."""
     for file in texts[:20]:
-        for line in _text(file).decode("utf-8", "replace").splitlines()[:5000]:
-            found = re.match(_NOTE, line)
-            if found:
+        lines = _text(file).decode("utf-8", "replace").splitlines()[:5000]
+        for line, after in zip(lines, [*lines[1:], ""], strict=True):
+            if found := re.match(_NOTE, line):
                 made.notes.setdefault(found[1], found[2].strip()[:200])
+            elif line in ("dbfilename", "appendfilename") and after:  # as redis-cli prints CONFIG GET
+                made.notes.setdefault(line, after.strip()[:200])
+
+
+def _misnamed(made: Layout) -> None:
+    """A server looks for its files under configured names; under others it starts empty."""
+    found = []
+    if made.aof and not made.aof.single:
+        found.append(("appendfilename", made.aof.name, "appendonly.aof"))
+    elif made.rdb:
+        found.append(("dbfilename", made.rdb.name, "dump.rdb"))
+    for setting, name, default in found:
+        told = made.notes.get(setting)
+        if name != (told or default):
+            made.problems.append(
+                Problem(
+                    "redis.archive-data",
+                    name,
+                    f"the file has another name than the server looks for ({setting}): it would start empty",
+                    Severity.HIGH if told else Severity.INFO,
+                    expected=told or f"{default}, unless {setting} says otherwise",
+                    observed=name,
+                    remedy=f"restore with {setting} {name}",
+                )
+            )
 
 
 def _misplaced(made: Layout, folder: Path, texts: list[Path]) -> None:

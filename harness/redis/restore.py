@@ -22,6 +22,7 @@ from ..model import Measured, SandboxInfo, Stage
 from ..sandbox import RedisRequest, Server, ServerDied, redis_sandbox
 from .facts import RedisFacts, RedisSubject
 from .live import LiveFacts, ServerGone, read_all
+from .rehearse import rehearse
 from .spool import Spool
 from .wire import Address, Wire
 
@@ -73,7 +74,25 @@ def restore(inspection: Inspection, ctx: DrillContext) -> Iterator[RedisSubject]
             _read_back(subject, wire, ctx)
         except ServerGone as gone:
             subject.died = _why_died(server, str(gone))
+        _rehearse(subject, ctx)
         yield subject
+
+
+def _rehearse(subject: RedisSubject, ctx: DrillContext) -> None:
+    conf = ctx.settings.redis.redis_conf
+    if conf is None:
+        return
+    if subject.facts.layout.rdb is None or subject.facts.layout.aof is not None:
+        subject.not_rehearsed = "only RDB backups can be rehearsed"
+        return
+    began = time.perf_counter()
+    try:
+        subject.rehearsed = rehearse(conf, subject.facts, ctx)
+    except SandboxError as lack:
+        subject.not_rehearsed = lack.what
+    except ServerGone as gone:
+        subject.not_rehearsed = str(gone)
+    subject.stages.append(Stage("rehearsal", round(time.perf_counter() - began, 4)))
 
 
 def make_subject(inspection: Inspection, ctx: DrillContext) -> RedisSubject:
@@ -110,6 +129,7 @@ def outcome(subject: RedisSubject) -> Outcome:
     if live:
         known = {"keys_per_database": live.keys, "expiring_per_database": live.expires, "types": live.types}
         known["libraries"] = sorted(live.libraries or ())
+        known.update({f"queue {name}": states for name, states in subject.queues.items()})
     info = server.info if server else SandboxInfo("none")
     return Outcome(
         info,

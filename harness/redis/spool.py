@@ -161,8 +161,8 @@ def _compare_key(
     found: Differences,
 ) -> None:
     def gone(rest: bytes) -> bool:
-        expiry: int = RECORD.unpack(b"\0" * _REST + rest)[5]
-        return expiry != NEVER and expiry <= past_ms
+        death: int = RECORD.unpack(b"\0" * _REST + rest)[7]
+        return death != NEVER and death <= past_ms
 
     places = {rest[:4]: rest for rest in rights}
     lost = [rest for rest in lefts if not _pair(rest, places.pop(rest[:4], None), expected, past_ms, found)]
@@ -200,5 +200,5 @@ def _pair(left: bytes, right: bytes | None, expected: Spool, past_ms: int, found
 def _label(rest: bytes, spool: Spool) -> tuple[str, str, int]:
     fields = RECORD.unpack(b"\0" * _REST + rest)
     names = spool.classes.names
-    kind = names[fields[7]] if fields[7] < len(names) else names[0]
+    kind = names[fields[8]] if fields[8] < len(names) else names[0]
     return kind, TYPES[fields[2]] if fields[2] < len(TYPES) else "unknown", fields[1]

@@ -1,0 +1,191 @@
+"""Checks of what provado.yaml expects: required keys, queues, and the recovery procedure itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from ..check import Check, NotRun, check
+from ..model import Finding, Severity
+from .facts import RedisSubject
+from .live import keyspace
+from .queues import examine
+from .wire import Wire
+
+_LOST: Final = "find out where the jobs went before the workers start; use an older backup if need be"
+
+
+def _wire(subject: RedisSubject) -> Wire:
+    if subject.wire is None or subject.died:
+        raise NotRun("the restored server does not answer (see redis.readable)", blocking=True)
+    return subject.wire
+
+
+@check(
+    "redis.required-keys",
+    proves="data",
+    severity="critical",
+    origin="declared",
+    remedy="find out why they are missing; correct redis.require if they need not be there",
+)
+def required_keys(self: Check, subject: RedisSubject) -> Iterator[Finding]:
+    """The keys that must be there are there: as many as declared for each pattern."""
+    required = subject.settings.redis.require
+    if not required:
+        raise NotRun("no required keys are declared (redis.require in provado.yaml)")
+    wire = _wire(subject)
+    spaces = sorted(keyspace(wire.info("keyspace")))
+    for pattern, least in required.items():
+        count = sum(_count(wire, db, pattern, least) for db in spaces)
+        if count < least:
+            yield self.finding(
+                pattern,
+                "no key fits this pattern" if not count else "too few keys fit this pattern",
+                expected=f"at least {least:,}",
+                observed=f"{count:,}",
+            )
+
+
+def _count(wire: Wire, db: int, pattern: str, enough: int) -> int:
+    wire.call("SELECT", db)
+    found: set[bytes] = set()
+    cursor = b"0"
+    while True:
+        cursor, keys = wire.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
+        found.update(keys)
+        if cursor == b"0" or len(found) >= enough:
+            return len(found)
+
+
+@check("redis.queues", proves="usability", severity="critical", origin="declared", remedy=_LOST)
+def queues(self: Check, subject: RedisSubject) -> Iterator[Finding]:
+    """Every job of the declared BullMQ queues has its payload and is in exactly one state."""
+    declared = subject.settings.redis.queues
+    if not declared:
+        raise NotRun("no queues are declared (redis.queues in provado.yaml)")
+    wire = _wire(subject)
+    for name in declared:
+        facts = examine(wire, name)
+        subject.queues[name] = facts.states
+        if not facts.found:
+            yield self.finding(
+                f"queue {name}", "the queue is not there at all", expected="a queue", observed="nothing"
+            )
+            continue
+        for state, count in facts.without_payload.items():
+            yield self.finding(
+                f"queue {name}",
+                f"{_jobs(count)} in state {state} without a payload: workers fail on them",
+                observed=f"{count:,} of {facts.states[state]:,}",
+            )
+        if facts.in_two_states:
+            yield self.finding(
+                f"queue {name}",
+                f"{_jobs(facts.in_two_states)} in two states at once: what runs twice is done twice",
+                observed=facts.in_two_states,
+            )
+        if facts.in_no_state:
+            yield self.finding(
+                f"queue {name}",
+                f"{_jobs(facts.in_no_state)} with a payload but in no state: lost to the workers",
+                severity=Severity.HIGH,
+                observed=f"{facts.in_no_state:,} of {facts.jobs:,}",
+            )
+        if facts.highest_id > (facts.counter or 0):
+            yield self.finding(
+                f"queue {name}",
+                "the id counter is behind the jobs: new jobs get the ids of old ones, and are dropped",
+                expected=f"at least {facts.highest_id:,}",
+                observed=facts.counter,
+                remedy=f"set {name}:id to the highest job id before the workers start",
+            )
+        if facts.without_next_run:
+            yield self.finding(
+                f"queue {name}",
+                f"{_jobs(facts.without_next_run)} that should repeat without a next run waiting",
+                severity=Severity.HIGH,
+                observed=f"{facts.without_next_run:,} of {facts.repeatable:,}",
+                remedy="add these repeatable jobs again after recovery",
+            )
+
+
+def _jobs(count: int) -> str:
+    return "1 job" if count == 1 else f"{count:,} jobs"
+
+
+def _rehearsed(self: Check, subject: RedisSubject) -> Iterator[Finding]:
+    if subject.settings.redis.redis_conf is None:
+        raise NotRun("the recovery was not rehearsed: no redis.redis_conf is declared in provado.yaml")
+    if subject.not_rehearsed:
+        raise NotRun(f"the recovery was not rehearsed: {subject.not_rehearsed}", blocking=True)
+    for p in subject.rehearsed or ():
+        if p.check == self.id:
+            yield self.finding(
+                p.object,
+                p.message,
+                severity=p.severity,
+                expected=p.expected,
+                observed=p.observed,
+                remedy=p.remedy,
+            )
+    refused = any(p.check == "redis.rehearsal-starts" for p in subject.rehearsed or ())
+    if refused and self.id != "redis.rehearsal-starts":
+        raise NotRun("the rehearsed server did not start")
+
+
+@check(
+    "redis.rehearsal-starts",
+    proves="usability",
+    severity="high",
+    origin="declared",
+    remedy="correct redis.conf",
+)
+def rehearsal_starts(self: Check, subject: RedisSubject) -> Iterator[Finding]:
+    """With the declared redis.conf a server starts on the restored RDB."""
+    yield from _rehearsed(self, subject)
+
+
+@check(
+    "redis.rehearsal-complete",
+    proves="usability",
+    severity="high",
+    origin="declared",
+    remedy="correct redis.conf",
+)
+def rehearsal_complete(self: Check, subject: RedisSubject) -> Iterator[Finding]:
+    """With the declared redis.conf the server does not come up empty."""
+    yield from _rehearsed(self, subject)
+
+
+@check(
+    "redis.rehearsal-evicting",
+    proves="usability",
+    severity="high",
+    origin="declared",
+    remedy="correct redis.conf",
+)
+def rehearsal_evicting(self: Check, subject: RedisSubject) -> Iterator[Finding]:
+    """With the declared redis.conf the server keeps every key, now and when memory gets short."""
+    yield from _rehearsed(self, subject)
+
+
+@check(
+    "redis.rehearsal-overwritten",
+    proves="usability",
+    severity="high",
+    origin="declared",
+    remedy="correct redis.conf",
+)
+def rehearsal_overwritten(self: Check, subject: RedisSubject) -> Iterator[Finding]:
+    """With the declared redis.conf a shutdown does not save an empty server over the restored file."""
+    yield from _rehearsed(self, subject)
+
+
+CHECKS: Final = (
+    required_keys,
+    queues,
+    rehearsal_starts,
+    rehearsal_complete,
+    rehearsal_evicting,
+    rehearsal_overwritten,
+)
