@@ -21,6 +21,7 @@ from .components import NAMES
 if TYPE_CHECKING:
     from .manifest import Manifest
     from .model import Artifact, Evidence
+    from .run.live import RestoredDatabase, RestoredKeys
     from .run.proof import Proof, VerdictProof
     from .run.pytest_state import State
 
@@ -115,20 +116,26 @@ def provado_files(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
-def restored_postgres(request: pytest.FixtureRequest, provado_postgres: int) -> Any:
-    """The restored database: the component's subject, with a read-only connection in `connection`."""
-    return _state(request.config).subject(provado_postgres)
+def restored_postgres(request: pytest.FixtureRequest, provado_postgres: int) -> Iterator[RestoredDatabase]:
+    """The restored database: `connection` (psycopg, read-only), `value(query)`, `facts()`."""
+    from .run.live import database
+
+    with database(_state(request.config).subject(provado_postgres)) as restored:
+        yield restored
 
 
 @pytest.fixture
-def restored_redis(request: pytest.FixtureRequest, provado_redis: int) -> Any:
-    """The restored Redis: the component's subject."""
-    return _state(request.config).subject(provado_redis)
+def restored_redis(request: pytest.FixtureRequest, provado_redis: int) -> Iterator[RestoredKeys]:
+    """The restored Redis: `client` (redis-py)."""
+    from .run.live import keys
+
+    with keys(_state(request.config).subject(provado_redis)) as restored:
+        yield restored
 
 
 @pytest.fixture
 def restored_files(request: pytest.FixtureRequest, provado_files: int) -> Any:
-    """The unpacked configuration: the component's subject."""
+    """The unpacked configuration: `folder`, `text(name)`."""
     return _state(request.config).subject(provado_files)
 
 

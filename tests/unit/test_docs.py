@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from harness.commands import COMMANDS
+from harness.components import NAMES, component
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,8 +18,9 @@ def test_checks_md_is_fresh():
 
 
 def test_check_ids_are_unique():
-    ids = re.findall(r"^\| `([a-z.0-9_-]+)` \|", (ROOT / "docs/checks.md").read_text(), re.M)
+    ids = [c.id for name in NAMES for c in component(name).checks]
     assert len(ids) == len(set(ids)) > 20
+    assert all(c.remedy for name in NAMES for c in component(name).checks)
 
 
 def test_every_file_the_readme_links_to_is_there():

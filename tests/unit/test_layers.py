@@ -1,6 +1,7 @@
 """The layering of docs/architecture.md, read from the imports themselves."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,11 @@ ALLOWED = {
 }
 
 
+@cache
+def tree(module: Path) -> ast.Module:
+    return ast.parse(module.read_text(encoding="utf-8"))
+
+
 def part_of(module: Path) -> str:
     relative = module.relative_to(ROOT)
     return relative.parts[0] if len(relative.parts) > 1 else relative.stem
@@ -77,7 +83,7 @@ def imports(module: Path) -> set[str]:
     """Parts of harness that a module imports, wherever the statement stands (lazily or not)."""
     package = ("harness", *module.relative_to(ROOT).parent.parts)
     found = set()
-    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(module)):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -110,7 +116,7 @@ def test_modules_stay_readable(module):
 @pytest.mark.parametrize("module", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_programs_start_in_one_place_only(module):
     starters = {"subprocess": {"Popen", "run", "call", "check_call", "check_output"}} | {"os": EXEC}
-    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(module)):
         if (
             isinstance(node, ast.Call)
             and isinstance(node.func, ast.Attribute)
@@ -122,5 +128,5 @@ def test_programs_start_in_one_place_only(module):
 
 
 def test_every_module_says_what_it_is_for():
-    silent = [str(m.relative_to(ROOT)) for m in MODULES if not ast.get_docstring(ast.parse(m.read_text()))]
+    silent = [str(m.relative_to(ROOT)) for m in MODULES if not ast.get_docstring(tree(m))]
     assert silent == []
