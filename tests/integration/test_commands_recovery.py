@@ -1,4 +1,4 @@
-"""`provado backup` and `provado restore` as typed: the seed's arguments, emergency, health checks, exit codes."""
+"""`provado backup` and `provado restore` as typed: seed arguments, emergency, health checks, exit codes."""
 
 from __future__ import annotations
 
