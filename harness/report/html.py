@@ -54,6 +54,7 @@ STAGES: Final = {
     "load": "Load",
     "proof": "Read back what was restored",
     "read back": "Read back what was restored",
+    "start redis": "Start Redis",
     "checks": "Compare and check",
     "after_restore": "Steps after the restore",
     "teardown": "Tear the sandbox down",
@@ -127,6 +128,7 @@ def render(evidence: Mapping[str, Any], lang: str = "en") -> str:
             calendar=view.calendar(e),
             retention=_retention(e),
             controls=controls(proven_facts(e)),
+            times={},
         )
     )
 

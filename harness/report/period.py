@@ -38,6 +38,7 @@ def render_period(period: Mapping[str, Any], lang: str = "en", zone: str | None 
     w = words(lang, zone)
     finished = [d for d in p["drills"] if d["facts"] is not None]
     gaps = _gaps(p)
+    judged, times = _over(finished, bool(gaps) or not finished)
     return (
         environment()
         .get_template("period.html")
@@ -50,7 +51,8 @@ def render_period(period: Mapping[str, Any], lang: str = "en", zone: str | None 
             gaps=gaps,
             interval_days=INTERVAL.days,
             counts={v: sum(d["verdict"] == v for d in p["drills"]) for v in _COUNTED},
-            controls=_over(finished, bool(gaps) or not finished),
+            controls=judged,
+            times=times,
             finished=len(finished),
         )
     )
@@ -84,26 +86,20 @@ def _rows(drills: Sequence[Mapping[str, Any]], gaps: Sequence[Gap]) -> list[Mapp
     return sorted(rows, key=lambda r: (r["started_at"], r["number"]))
 
 
-def _over(finished: Sequence[Mapping[str, Any]], irregular: bool) -> list[Control]:
-    """Controls over a period: a fact is proven when every judged drill proves it; of one that only some
-    prove, the count is told."""
+def _over(finished: Sequence[Mapping[str, Any]], irregular: bool) -> tuple[list[Control], Mapping[str, int]]:
+    """Controls over a period: a fact is proven when every judged drill proves it. Of those that only some
+    prove, the second value tells how many, by the fact's sentence."""
     names = mapping()["facts"]
-    times = {f: sum(f in d["facts"] for d in finished) for f in names}
-    total = len(finished)
-    always = {f for f in names if total and times[f] == total} - {"regular"}
+    times = {f: sum(f in d["facts"] for d in finished) for f in names if f != "regular"}
+    always = {f for f, n in times.items() if finished and n == len(finished)}
+    some = {names[f]: n for f, n in times.items() if f not in always and n}
     if not irregular:
         always.add("regular")
-    counted = {
-        names[f]: f"{names[f]} ({times[f]}/{total})"
-        for f in names
-        if f not in always and 0 < times[f] < total
-    }
     made = []
     for control in controls(frozenset(always)):
-        some = any(name in counted for name in control.lacking)
-        support = "part" if some and control.support == "none" else control.support
-        made.append(replace(control, support=support))
-    return made
+        partly = control.support == "none" and any(name in some for name in control.lacking)
+        made.append(replace(control, support="part" if partly else control.support))
+    return made, some
 
 
 def _iso(moment: datetime) -> str:

@@ -227,7 +227,7 @@ def coverage(backup: Mapping[str, Any]) -> tuple[list[Aspect], list[tuple[str, s
     """Objects against what was proven of each: columns, and rows of (name, amount, cell per column).
 
     A cell is `proven`, `failed` (a finding names the object or a part of it) or `unproven` (no check that
-    could tell has passed or failed for it).
+    could tell has passed or failed for it). Failed rows come first, then by name.
     """
     tables = _amounts(backup.get("facts") or {})
     columns = [a for a in aspects([backup]) if a.key in ("schema", "data", "usability") and a.total]
@@ -249,6 +249,7 @@ def coverage(backup: Mapping[str, Any]) -> tuple[list[Aspect], list[tuple[str, s
             for a in columns
         ]
         rows.append((name, amount, cells))
+    rows.sort(key=lambda row: ("failed" not in row[2], row[0]))
     return columns, [(n, "" if a is None else str(a), c) for n, a, c in rows]
 
 

@@ -57,5 +57,3 @@ def test_a_catalogue_that_is_none_is_refused() -> None:
     assert text.read_po('# x\nmsgid "a"\nmsgstr ""\n"b"\n"c"\n\nmsgid "n"\nmsgstr ""\n') == {"a": "bc"}
     with pytest.raises(ValueError, match="line 1"):
         text.read_po("hello")
-
-
