@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,8 @@ def postgres_sandbox(
     looked_at = list(options.refused)
     with contextlib.ExitStack() as stack:
         for choice in options.choices:
+            if time.monotonic() > deadline:
+                raise choose.too_late(looked_at)
             try:
                 if isinstance(choice, Binaries):
                     start = local.postgres(choice, request, settings, deadline=deadline)
@@ -55,7 +58,8 @@ def postgres_sandbox(
             else:
                 break
         else:
-            raise choose.no_postgres(request, settings, looked_at)
+            late = time.monotonic() > deadline
+            raise choose.too_late(looked_at) if late else choose.no_postgres(request, settings, looked_at)
         yield server
 
 
@@ -70,6 +74,8 @@ def redis_sandbox(request: RedisRequest, settings: SandboxSettings, *, deadline:
     looked_at = list(options.refused)
     with contextlib.ExitStack() as stack:
         for choice in options.choices:
+            if time.monotonic() > deadline:
+                raise choose.too_late(looked_at)
             try:
                 if isinstance(choice, Binaries):
                     start = local.redis(choice, request, settings, deadline=deadline)
@@ -85,7 +91,8 @@ def redis_sandbox(request: RedisRequest, settings: SandboxSettings, *, deadline:
             else:
                 break
         else:
-            raise choose.no_redis(request, settings, looked_at)
+            late = time.monotonic() > deadline
+            raise choose.too_late(looked_at) if late else choose.no_redis(request, settings, looked_at)
         yield server
 
 

@@ -196,6 +196,15 @@ def _redis_image(request: RedisRequest, settings: SandboxSettings) -> Image | No
     return _first_image("redis", [_REDIS_FOR_RDB[max(rdb, 10)][1]], settings)
 
 
+def too_late(looked_at: list[str]) -> SandboxError:
+    """The error when the deadline passed before a server was there."""
+    tried = "; ".join(looked_at) or "none was tried"
+    return SandboxError(
+        f"the deadline passed before a throwaway server answered ({tried})",
+        remedy="Raise sandbox.timeout in provado.yaml",
+    )
+
+
 def no_postgres(request: PostgresRequest, settings: SandboxSettings, looked_at: list[str]) -> SandboxError:
     """The error when no PostgreSQL fits or starts."""
     wanted = f"PostgreSQL {request.major}" if request.major else "PostgreSQL"

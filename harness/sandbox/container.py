@@ -368,9 +368,12 @@ def _start(
     box.with_name(label).with_kwargs(**arguments).with_envs(**environment, PROVADO_WAIT="1")
     box.with_command(["sh", "-c", _BEGIN, "sh", *command])
     try:
-        return box.start().get_wrapped_container()
+        box.start()
+        return client.containers.get(label)
     except Exception as error:
         raise SandboxError(
             f"the container engine could not start {image}: {error}",
             remedy="See whether the image runs at all (docker run), or use --sandbox local",
         ) from None
+    finally:
+        box.get_docker_client().client.close()

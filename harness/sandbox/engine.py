@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from functools import lru_cache
@@ -58,12 +59,25 @@ def _connect(where: str) -> Any:
 def connect() -> Any | None:
     """A client of the engine, None when none answers within seconds."""
     where = address()
-    if where is None:
+    if where is None or not _listens(where):
         return None
     try:
         return _connect(where)
     except Exception:
         return None
+
+
+def _listens(where: str) -> bool:
+    """False when nobody is behind a Unix socket: asked before the client library is even loaded."""
+    if not where.startswith("unix://"):
+        return True
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(2)
+        try:
+            probe.connect(where.removeprefix("unix://"))
+        except OSError:
+            return False
+    return True
 
 
 def shares_files() -> bool:

@@ -211,6 +211,13 @@ def redis(
         instance.teardown(made)
 
 
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        Path(target).hardlink_to(source)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
+
+
 def accessible(server: Binaries, user: User | None) -> Binaries:
     """`server` where the unprivileged user can run it: a copy in the cache when it lies in a closed folder.
 
@@ -225,7 +232,7 @@ def accessible(server: Binaries, user: User | None) -> Binaries:
         place.parent.mkdir(mode=0o755, exist_ok=True)
         fresh = place.with_name(f".{name}-{os.getpid()}")
         for path in server.needs:
-            shutil.copytree(path, fresh / path.name, symlinks=True)
+            shutil.copytree(path, fresh / path.name, symlinks=True, copy_function=_link_or_copy)
         with contextlib.suppress(OSError):
             fresh.rename(place)
     moved = place / server.server.relative_to(server.needs[0].parent)
