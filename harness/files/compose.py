@@ -136,7 +136,8 @@ def together(files: list[ComposeFile]) -> Iterator[tuple[str, str]]:
             for used in _names(value.get(block), "source"):
                 if used not in declared[block] | own and "$" not in used:
                     yield place, f"uses `{used}`, which `{block}` does not declare"
-        for volume in value.get("volumes") or ():
+        volumes = value.get("volumes")
+        for volume in volumes if isinstance(volumes, list) else ():
             if (source := _named_volume(volume)) and source not in declared["volumes"]:
                 yield place, f"uses the volume `{source}`, which `volumes` does not declare"
 
@@ -185,7 +186,8 @@ def _references(name: str, data: Any, variables: dict[str, bool]) -> Iterator[tu
         if isinstance(environment, dict):  # a name without a value is passed on from the caller's environment
             passed = [str(key) for key, value in environment.items() if value is None]
         else:
-            passed = [one for one in environment or () if isinstance(one, str) and "=" not in one]
+            listed = environment if isinstance(environment, list) else []
+            passed = [one for one in listed if isinstance(one, str) and "=" not in one]
         for variable in passed:
             variables.setdefault(variable, False)
 
