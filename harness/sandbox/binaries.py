@@ -136,8 +136,9 @@ def _runs(program: Path) -> bool:
 def _named(folder: Path, engine: str, names: tuple[str, ...], option: str) -> list[Binaries]:
     """What an explicitly named folder holds. Raises SandboxError when it holds no working server."""
     found: list[Binaries] = []
+    folder = folder.resolve()
     for name in names:
-        found += _probe(folder / name, _engine(name), "path", folder.resolve().parent)
+        found += _probe(folder / name, _engine(name), "path", *_needs(folder, engine))
     if not found:
         raise SandboxError(
             f"no {' or '.join(names)} that runs lies in the folder named for it",
@@ -145,6 +146,16 @@ def _named(folder: Path, engine: str, names: tuple[str, ...], option: str) -> li
             remedy=f"Correct {option} (--{option.replace('_', '-')}): it must hold the server program",
         )
     return found
+
+
+def _needs(folder: Path, engine: str) -> tuple[Path, ...]:
+    """What programs in an explicitly named folder need: it alone, the installation around it, or a wheel."""
+    for part in (folder.parent, folder.parent.parent):
+        beside = part.parent / f"{part.name}.libs"
+        if beside.is_dir():
+            return (part, beside)
+    installation = folder.name == "bin" and (folder.parent / "share").is_dir() and engine == "postgres"
+    return (folder.parent if installation else folder,)
 
 
 def _wheel_folders(package: str, inner: str) -> list[tuple[Path, ...]]:
