@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from pathlib import Path
 from typing import Final
 
 from .errors import ConfigError
 
 MASK: Final = "[redacted]"
+_HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _KNOWN: set[str] = set()
 _PATTERNS: Final = (
     re.compile(r"(?<=://)([^/\s:@]*):([^/\s@]+)(?=@)"),  # user:password@ in URLs
@@ -68,3 +70,17 @@ def mask(text: str) -> str:
     text = _PATTERNS[0].sub(rf"\1:{MASK}", text)
     text = _PATTERNS[1].sub(rf"\1{MASK}", text)
     return _PATTERNS[2].sub(MASK, text)
+
+
+def visible(text: str) -> str:
+    """`text` with control, bidirectional and other invisible characters written out as `⟨U+202E⟩`."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        f"⟨U+{ord(c):04X}⟩" if c != " " and unicodedata.category(c) in _HIDDEN else c for c in text
+    )
+
+
+def shown(text: str) -> str:
+    """`text` fit to be put before people: secrets masked, invisible characters written out."""
+    return visible(mask(text))

@@ -7,7 +7,6 @@ English. Evidence itself is always English and UTC: only the rendering changes.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -16,25 +15,15 @@ from importlib import resources
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from ..redact import mask
+from ..redact import shown
 
 LANGUAGES: Final = ("en", "pt-BR")
 _MONTHS: Final = {
     "en": ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
     "pt-BR": ("jan.", "fev.", "mar.", "abr.", "maio", "jun.", "jul.", "ago.", "set.", "out.", "nov.", "dez."),
 }
-_HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _PO_LINE: Final = re.compile(r'\s*(?:(msgid|msgstr)\s+)?"((?:[^"\\]|\\.)*)"\s*')
 _HOLE: Final = re.compile(r"\{\d*\}")
-
-
-def visible(text: str) -> str:
-    """`text` with control, bidirectional and other invisible characters written out as `⟨U+202E⟩`."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        f"⟨U+{ord(c):04X}⟩" if c != " " and unicodedata.category(c) in _HIDDEN else c for c in text
-    )
 
 
 def harmless(value: Any, seen: dict[str, str] | None = None) -> Any:
@@ -45,7 +34,7 @@ def harmless(value: Any, seen: dict[str, str] | None = None) -> Any:
     seen = {} if seen is None else seen
     if isinstance(value, str):
         if value not in seen:
-            seen[value] = visible(mask(value))
+            seen[value] = shown(value)
         return seen[value]
     if isinstance(value, Mapping):
         return {harmless(str(k), seen): harmless(v, seen) for k, v in value.items()}

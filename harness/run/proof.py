@@ -9,7 +9,7 @@ import pytest
 
 from ..evidence.record import Judgement
 from ..model import CheckResult, Evidence, Finding, Status, Verdict
-from ..redact import mask
+from ..redact import shown
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class Proof:
             pytest.fail("\n".join(_lines(f for c in against for f in c.findings)), pytrace=False)
         if not any(c.status is Status.PASS for c in self.results):
             reasons = [c.reason for c in self.results if c.reason]
-            pytest.skip(mask(reasons[0]) if reasons else f"{self.id} was not run")
+            pytest.skip(shown(reasons[0]) if reasons else f"{self.id} was not run")
 
     def require_examined(self) -> None:
         """Error out, as the set-up of a test does, when the check itself broke."""
         __tracebackhide__ = True
         for result in self.results:
             if result.status is Status.ERROR:
-                pytest.fail(mask(result.reason or f"{self.id} broke"), pytrace=False)
+                pytest.fail(shown(result.reason or f"{self.id} broke"), pytrace=False)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -56,13 +56,13 @@ class VerdictProof:
         """Error out when this machine could not judge the backup."""
         __tracebackhide__ = True
         if self.judged.verdict is Verdict.INCONCLUSIVE:
-            pytest.fail(mask(f"inconclusive: {self.judged.reason}"), pytrace=False)
+            pytest.fail(shown(f"inconclusive: {self.judged.reason}"), pytrace=False)
 
     def demand(self) -> None:
         """Pass when the verdict is pass."""
         __tracebackhide__ = True
         if self.judged.verdict is not Verdict.PASS:
-            pytest.fail(mask(self.judged.reason), pytrace=False)
+            pytest.fail(shown(self.judged.reason), pytrace=False)
 
 
 def proof_of(id: str, results: Sequence[CheckResult]) -> Proof:
@@ -73,11 +73,13 @@ def proof_of(id: str, results: Sequence[CheckResult]) -> Proof:
 def _lines(findings: Iterable[Finding]) -> list[str]:
     lines = []
     for finding in findings:
-        lines.append(mask(f"{finding.severity.value}: {finding.object}: {finding.message}"))
+        lines.append(shown(f"{finding.severity.value}: {finding.object}: {finding.message}"))
         if finding.expected is not None or finding.observed is not None:
             lines.append(
-                mask(f"    expected {finding.expected} ({finding.origin.value}), observed {finding.observed}")
+                shown(
+                    f"    expected {finding.expected} ({finding.origin.value}), observed {finding.observed}"
+                )
             )
         if finding.remedy:
-            lines.append(mask(f"    {finding.remedy}"))
+            lines.append(shown(f"    {finding.remedy}"))
     return lines

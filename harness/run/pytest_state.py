@@ -17,7 +17,7 @@ from ..errors import ConfigError, ProvadoError
 from ..evidence.record import judge
 from ..model import CheckResult, Evidence, Finding, Origin, Proves, Severity, Status, Verdict
 from ..objectives import RPO, RTO
-from ..redact import mask
+from ..redact import mask, shown
 from ..settings import load_settings
 from .outputs import Outputs, Written
 from .plan import make_plan
@@ -336,7 +336,7 @@ def _extras(proof: Proof | None) -> list[dict[str, Any]]:
     if not proof or not proof.findings:
         return links
     rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(mask(str(v)))}</td>" for v in cells) + "</tr>"
+        "<tr>" + "".join(f"<td>{escape(shown(str(v)))}</td>" for v in cells) + "</tr>"
         for f in proof.findings[:50]
         for cells in [(f.severity.value, f.object, f.message, f.expected or "", f.observed or "")]
     )

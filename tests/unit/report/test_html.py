@@ -10,12 +10,12 @@ import pytest
 import report_samples as samples
 
 from harness.model import Status
-from harness.redact import Secret
+from harness.redact import Secret, visible
 from harness.report import view
 from harness.report.aspects import aspects
 from harness.report.controls import controls, mapping, proven_facts
 from harness.report.html import render
-from harness.report.text import Words, harmless, visible, words
+from harness.report.text import Words, harmless, words
 
 
 def text_of(html: str) -> str:
