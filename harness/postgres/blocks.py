@@ -76,9 +76,10 @@ def differing(subject: RestoredPostgres, every: Iterable[Group]) -> Iterator[tup
     for group in doubtful:
         held, wanted = Multiset(), in_file[group.database, group.written]
         with subject.connect(group.database) as conn:
-            columns = subject.facts_of_file.tables[group.indexes[0]].columns
+            first = subject.facts_of_file.tables[group.indexes[0]]
+            columns = first.columns
             assert subject.server is not None  # noqa: S101 - rows were read from it before
-            read = read_rows(conn, subject.server, group.schema, group.table, columns)
+            read = read_rows(conn, subject.server, group.schema, group.table, columns, first.encoding)
             held.add(read, normaliser(conn, group.written, columns))
         if wanted.same(held):
             continue

@@ -46,6 +46,9 @@ def statements(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
             expected="restored",
             observed=f"error at line {lines[0]}",
         )
+    known = {line for line, _ in subject.facts_of_file.dangers}  # said by pg.hostile
+    for refused in [f for f in subject.loaded.of_kind("refused") if f.line not in known][:_SHOWN]:
+        yield self.finding(refused.what, f"not sent to the server: {refused.why}", observed="refused")
     unseen = subject.loaded.failure_count - len(subject.loaded.of_kind("error", "refused", "lacking"))
     if unseen > 0:
         yield self.finding("the rest", f"{unseen} more statements failed")
@@ -122,8 +125,9 @@ def objects(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
 def nothing_besides(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
     """No table, view, routine or event trigger is in the server that the backup's contents do not name."""
     facts = subject.facts_of_file
-    if facts.create_tables != sum(1 for _ in table_entries(facts, "TABLE", "FOREIGN TABLE")):
-        raise NotRun("the file's table of contents is not complete (edited by hand?)")
+    named = sum(1 for _ in table_entries(facts, "TABLE", "FOREIGN TABLE"))
+    if facts.create_tables and not named:
+        raise NotRun("the file has no table of contents (pg_dump's comments were stripped)")
     for database, entries in _entries(subject).items():
         with subject.connect(database) as conn:
             extra = present.besides(conn, entries)
@@ -178,7 +182,7 @@ def sequences(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
         raise NotRun("the backup sets no sequence")
     for (database, name), (value, called) in facts.sequences.items():
         with subject.connect(database or HOME) as conn:
-            place = resolve(conn, name)
+            place = subject.loaded.places.get((database or HOME, name)) or resolve(conn, name)
             query = sql.SQL("SELECT last_value, is_called FROM {}")
             row = conn.execute(query.format(sql.Identifier(*place))).fetchone() if place else None
         if row != (value, called):

@@ -67,7 +67,14 @@ def dump_complete(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
     dumps, closed = (len(facts.headers.get(k, ())) for k in ("dump", "complete"))
     cluster, cluster_closed = (len(facts.headers.get(k, ())) for k in ("cluster", "cluster-complete"))
     written_by_pg_dump = facts.dump_version or facts.server_version
-    if written_by_pg_dump and (closed < dumps or cluster_closed < cluster):
+    if closed > dumps or cluster_closed > cluster:
+        yield self.finding(
+            name,
+            "pg_dump's opening line is missing: the beginning of the dump is lost",
+            expected="-- PostgreSQL database dump",
+            observed="no such line",
+        )
+    elif written_by_pg_dump and (closed < dumps or cluster_closed < cluster):
         yield self.finding(
             name,
             "pg_dump's closing line is missing: the dump was cut between two statements",
@@ -81,6 +88,25 @@ def dump_complete(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
             severity=Severity.MEDIUM,
             remedy="keep pg_dump's comments, or give a manifest",
         )
+
+
+@check("pg.contents", proves=Proves.FILE, severity=Severity.CRITICAL, remedy=_TAKE_NEW, needs_server=False)
+def contents(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
+    """What the table of contents announces follows it in the file: no entry is hollow."""
+    facts = _readable(subject)
+    if not facts.entries:
+        raise NotRun("the file has no table of contents (pg_dump's comments were stripped)")
+    copied = bool(facts.tables)
+    hollow = [e for e in facts.hollow if not e.data or (copied and not facts.inserts)]
+    for entry in hollow[:_SHOWN]:
+        yield self.finding(
+            f"{entry.type} {entry.schema + '.' if entry.schema else ''}{entry.name}",
+            f"is announced at line {entry.line}, but nothing follows",
+            expected="a statement",
+            observed="none",
+        )
+    if len(hollow) > _SHOWN:
+        yield self.finding("file", f"{len(hollow) - _SHOWN} more entries are hollow")
 
 
 @check(
@@ -167,4 +193,4 @@ def _readable(subject: RestoredPostgres) -> DumpFacts:
     return facts
 
 
-CHECKS: Final = (file_kind, file_whole, dump_complete, one_dump, hostile, has_content)
+CHECKS: Final = (file_kind, file_whole, dump_complete, contents, one_dump, hostile, has_content)

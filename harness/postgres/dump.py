@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from .text import Source, skip_comment, skip_quoted
+from .text import Source, codec_of, skip_comment, skip_quoted
 
 _TAIL: Final = 4  # bytes of a terminator that may still be incomplete: \n \ . \r
 
@@ -46,6 +46,8 @@ _COPY_NAME: Final = re.compile(
 )
 _NAME: Final = re.compile(rb'"((?:[^"]|"")+)"|([^\s,"]+)')
 _STRINGS_OFF: Final = re.compile(rb"SET\s+standard_conforming_strings\s*(?:=|TO)\s*'?(off|on)", re.I)
+_ENCODING: Final = re.compile(rb"SET\s+(?:SESSION\s+)?client_encoding\s*(?:=|TO)\s*['\"]?([\w-]+)", re.I)
+_ROUTINE_BYTES: Final = 200  # how much of a statement must be at hand to tell whether it makes a routine
 _LINE_END: Final = re.compile(rb"\r?\n")
 
 
@@ -88,6 +90,14 @@ class Statement:
     sql: bytes
     line: int
     entry: Entry | None = None
+    codec: str = "utf-8"
+
+    @property
+    def utf8(self) -> bytes:
+        """The statement in UTF-8, for looking at the names in it."""
+        if self.codec == "utf-8":
+            return self.sql
+        return self.sql.decode(self.codec, "replace").encode()
 
 
 class CopyData:
@@ -143,7 +153,10 @@ class CopyData:
 
 @dataclass(frozen=True)
 class Copy:
-    """A COPY ... FROM stdin: its statement (without semicolon), the table it names, the rows that follow."""
+    """A COPY ... FROM stdin: its statement (without semicolon), the table it names, the rows that follow.
+
+    `encoding` is PostgreSQL's name of what the rows are written in.
+    """
 
     sql: bytes
     schema: str | None
@@ -152,6 +165,7 @@ class Copy:
     line: int
     data: CopyData
     entry: Entry | None = None
+    encoding: str = "UTF8"
 
 
 Item = Entry | Header | Meta | Statement | Copy
@@ -163,7 +177,7 @@ def read_dump(blocks: Iterable[bytes]) -> Iterator[Item]:
     The end of the text inside a statement, comment or COPY block gives a last `Header("truncated", ...)`.
     Raises ArtifactError only for what `blocks` raises, and for a statement beyond `MAX_STATEMENT`.
     """
-    source, entry, backslashes = Source(blocks), None, False
+    source, entry, backslashes, encoding = Source(blocks), None, False, "UTF8"
     while source.data[:3] != b"\xef\xbb\xbf" and len(source.data) < 3 and source.more():
         pass
     if source.data.startswith(b"\xef\xbb\xbf"):  # Windows editors; psql skips it too
@@ -178,7 +192,7 @@ def read_dump(blocks: Iterable[bytes]) -> Iterator[Item]:
             return
         if data.startswith(b"--", pos):
             line = source.line
-            item = _comment(source.rest_of_line(0), line)
+            item = _comment(source.rest_of_line(0), line, codec_of(encoding))
             if isinstance(item, Entry):
                 entry = item
             elif item and item.kind in ("dump", "complete", "cluster-complete"):
@@ -197,14 +211,18 @@ def read_dump(blocks: Iterable[bytes]) -> Iterator[Item]:
             line = source.line
             yield Meta(source.rest_of_line(0).decode("utf-8", "replace").rstrip(), line)
         else:
-            found = yield from _statement(source, entry, backslashes)
+            found = yield from _statement(source, entry, backslashes, encoding)
             if found is None:
                 return
+            if named := _ENCODING.match(found):
+                encoding = named[1].decode("ascii", "replace").upper()
             if switch := _STRINGS_OFF.match(found):
                 backslashes = switch[1].lower() == b"off"
 
 
-def _statement(source: Source, entry: Entry | None, backslashes: bool) -> Generator[Item, None, bytes | None]:
+def _statement(
+    source: Source, entry: Entry | None, backslashes: bool, encoding: str
+) -> Generator[Item, None, bytes | None]:
     """Yield the statement (or COPY, and meta-commands inside); returns its text, None when the text ended."""
     line = source.line
     whole = _INSERT.match(source.data, source.pos) if not backslashes else None
@@ -215,17 +233,18 @@ def _statement(source: Source, entry: Entry | None, backslashes: bool) -> Genera
             yield Header("truncated", "inside a statement", line)
         return None
     text = source.take(source.pos + end)[:-1].rstrip()
+    codec = codec_of(encoding)
     if not _COPY.match(text):
         if text:
-            yield Statement(text, line, entry)
+            yield Statement(text, line, entry, codec)
         return text
     named = _COPY_NAME.match(text)
-    names = [_name(n) for n in (named[1], named[2]) if n] if named else []
-    columns = tuple(_name(c[0]) for c in _NAME.finditer(named[3])) if named and named[3] else ()
+    names = [_name(n, codec) for n in (named[1], named[2]) if n] if named else []
+    columns = tuple(_name(c[0], codec) for c in _NAME.finditer(named[3])) if named and named[3] else ()
     ending = source.rest_of_line(0)
     data = CopyData(source, ending.endswith(b"\r\n"))
     schema = names[0] if len(names) == 2 else None
-    yield Copy(text, schema, names[-1] if names else "?", columns, line, data, entry)
+    yield Copy(text, schema, names[-1] if names else "?", columns, line, data, entry, encoding)
     for _ in data:  # what the caller left unread
         pass
     if not data.ended:
@@ -237,7 +256,10 @@ def _statement(source: Source, entry: Entry | None, backslashes: bool) -> Genera
 def _find_end(source: Source, backslashes: bool) -> Generator[Item, None, int | None]:
     """Offset just behind the semicolon that ends the statement at the source's position, None at the end."""
     at, depth, body = 0, 0, 0
-    token = _TOKEN_BODY if _ROUTINE.match(source.data, source.pos, source.pos + 200) else _TOKEN
+    if source.data[source.pos : source.pos + 1] in (b"C", b"c"):
+        while len(source.data) - source.pos < _ROUTINE_BYTES and source.more():
+            pass
+    token = _TOKEN_BODY if _ROUTINE.match(source.data, source.pos, source.pos + _ROUTINE_BYTES) else _TOKEN
     while True:
         found = token.search(source.data, source.pos + at)
         if found is None:
@@ -277,25 +299,25 @@ def _find_end(source: Source, backslashes: bool) -> Generator[Item, None, int | 
             at += len(word)
 
 
-def _comment(text: bytes, line: int) -> Entry | Header | None:
+def _comment(text: bytes, line: int, codec: str) -> Entry | Header | None:
     if found := _ENTRY.match(text):
         data, name, kind, schema, owner = (found[n] for n in range(1, 6))
         return Entry(
-            kind.decode("utf-8", "replace"),
-            name.decode("utf-8", "replace"),
-            None if schema == b"-" else schema.decode("utf-8", "replace"),
-            owner.decode("utf-8", "replace") if owner not in (b"-", b"") else None,
+            kind.decode(codec, "replace"),
+            name.decode(codec, "replace"),
+            None if schema == b"-" else schema.decode(codec, "replace"),
+            owner.decode(codec, "replace") if owner not in (b"-", b"") else None,
             line,
             bool(data),
         )
     for kind_name, pattern in _HEADERS:
         if match := pattern.match(text):
-            value = match[1].decode("utf-8", "replace") if pattern.groups else ""
+            value = match[1].decode(codec, "replace") if pattern.groups else ""
             return Header(kind_name, value, line)
     return None
 
 
-def _name(raw: bytes) -> str:
+def _name(raw: bytes, codec: str) -> str:
     """An SQL name as it is stored: quotes undone."""
-    text = raw.decode("utf-8", "replace")
+    text = raw.decode(codec, "replace")
     return text[1:-1].replace('""', '"') if text.startswith('"') else text

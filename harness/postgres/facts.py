@@ -11,6 +11,7 @@ from typing import Final
 import xxhash
 
 from ..errors import ArtifactError
+from ..model import Severity
 from . import patterns
 from .dump import Copy, Entry, Header, Meta, Statement, read_dump
 from .hostile import Danger, changes_rows_late, classify, classify_insert, classify_meta
@@ -42,6 +43,7 @@ class TableData:
     line: int
     whole: bool
     text: bool
+    encoding: str = "UTF8"
 
     @property
     def name(self) -> str:
@@ -82,6 +84,7 @@ class DumpFacts:
     large_objects: dict[tuple[str, int], str] = field(default_factory=dict)  # (database, oid) -> xxh3-128
     indexes: dict[tuple[str, str], list[Planned]] = field(default_factory=dict)  # by (database, table)
     encoding: str | None = None  # the last client_encoding that the text sets
+    hollow: list[Entry] = field(default_factory=list)  # announced by the TOC, but nothing follows
     late_writes: bool = False  # something besides COPY and INSERT may change rows
     problem: ArtifactError | None = None
 
@@ -128,6 +131,8 @@ class _State:
 
     database: str = ""
     ordered: bool = False  # another tablespace, role or encoding is set: keep to the order of the text
+    announced: Entry | None = None  # the last TOC entry, while nothing has followed it
+    foreign: list[tuple[int, str, str]] = field(default_factory=list)  # line, verb, other database
     large: tuple[str, int] | None = None
     digest: xxhash.xxh3_128 = field(default_factory=xxhash.xxh3_128)
 
@@ -140,23 +145,43 @@ def read_facts(blocks: Iterable[bytes]) -> DumpFacts:
             match item:
                 case Entry():
                     facts.entries.append((state.database, item))
+                    _followed(facts, state, None)
+                    state.announced = item
                 case Header(kind="truncated"):
                     facts.truncated = f"{item.value} (line {item.line})"
                 case Header():
                     facts.headers.setdefault(item.kind, []).append(item.value)
                 case Meta():
-                    state.database = _connect(facts, item) or state.database
+                    state.database = _connect(facts, item, state) or state.database
                 case Copy():
                     _danger(facts, item.line, classify(item.sql))
                     facts.tables.append(_copied(item, state.database))
                     facts.statements += 1
+                    _followed(facts, state, item.entry)
                 case Statement():
+                    _followed(facts, state, item.entry)
                     _statement(facts, item, state)
                     facts.statements += 1
     except ArtifactError as problem:
         facts.problem = problem
     _close_large(facts, state)
+    if not facts.problem and not facts.truncated:
+        _followed(facts, state, None)
+    for line, verb, name in state.foreign:
+        if name not in facts.created and ("cluster" not in facts.headers or verb == "drops"):
+            what = f"{verb} the database {name}, which this backup does not create"
+            facts.dangers.append((line, Danger("other-database", what, Severity.HIGH, verb == "drops")))
     return facts
+
+
+def _followed(facts: DumpFacts, state: _State, entry: Entry | None) -> None:
+    """Something came after the last TOC entry: what it announced (`entry`), or the next one (None).
+
+    pg_dump writes no statement for the schema that every new database has (PostgreSQL 15 and later).
+    """
+    announced, state.announced = state.announced, None
+    if announced and announced is not entry and announced.type != "SCHEMA":
+        facts.hollow.append(announced)
 
 
 def _major(version: str | None) -> int | None:
@@ -174,9 +199,11 @@ def _danger(facts: DumpFacts, line: int, danger: Danger | None) -> None:
         facts.dangers.append((line, danger))
 
 
-def _connect(facts: DumpFacts, meta: Meta) -> str | None:
+def _connect(facts: DumpFacts, meta: Meta, state: _State) -> str | None:
     _danger(facts, meta.line, classify_meta(meta.text))
     name = patterns.connect_target(meta.text)
+    if name:
+        state.foreign.append((meta.line, "connects to", name))
     if name and name not in facts.databases:
         facts.databases.append(name)
     return name
@@ -197,11 +224,12 @@ def _copied(item: Copy, database: str) -> TableData:
         item.line,
         data.ended and not data.partial_row,
         bool(_TEXT_COPY.search(item.sql)),
+        item.encoding,
     )
 
 
 def _statement(facts: DumpFacts, item: Statement, state: _State) -> None:
-    sql, start = item.sql, item.sql[:12].upper()
+    sql, start = item.utf8, item.sql[:12].upper()
     if start == b"INSERT INTO ":
         if target := patterns.insert_target(sql):
             key = (state.database, target)
@@ -216,6 +244,8 @@ def _statement(facts: DumpFacts, item: Statement, state: _State) -> None:
         facts.encoding = patterns.client_encoding(sql) or facts.encoding
         keeps = patterns.keeps_order(sql)
         state.ordered = state.ordered if keeps is None else keeps
+    elif dropped := patterns.dropped_database(sql):
+        state.foreign.append((item.line, "drops", dropped))
     elif start.startswith((b"CREATE", b"ALTER TABLE")):
         _created(facts, sql)
         if not state.ordered and (table := patterns.built_on(sql)):

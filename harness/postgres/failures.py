@@ -13,7 +13,7 @@ from .dump import Entry
 
 _DROPS: Final = re.compile(
     rb"\s*(DROP\s|ALTER TABLE .*?\sDROP (CONSTRAINT|COLUMN)\s|ALTER TABLE .*?\sALTER COLUMN .*?\sDROP\s"
-    rb"|ALTER \w+ .*?\sDROP\s)",
+    rb"|ALTER \w+ .*?\sDROP\s|SELECT pg_catalog\.lo_unlink\()",
     re.I | re.S,
 )
 _ABSENT: Final = (

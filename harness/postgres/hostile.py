@@ -23,11 +23,17 @@ class Danger:
     refuse: bool
 
 
-_LEADING: Final = re.compile(rb"(?:\s+|--[^\n]*\n|/\*.*?\*/)+", re.S)
 _WORD: Final = re.compile(rb"[A-Za-z]+")
-_STRING: Final = re.compile(rb"'(?:[^']|'')*'")
+_HIDING: Final = re.compile(  # what may hide a keyword from a search, or look like one
+    rb"""--[^\n]*|/\*|(?<![\w$\x80-\xff])[Ee]'(?:[^'\\]|\\.|'')*'|'[^']*'|"[^"]*"|"""
+    rb"""(?<![\w$\x80-\xff])\$((?:[A-Za-z_\x80-\xff][\w\x80-\xff]*)?)\$.*?\$\1\$""",
+    re.S,
+)
+_COMMENT_MARK: Final = re.compile(rb"/\*|\*/")
+_CALL: Final = re.compile(rb"\s*\(")
 _COPY_STDIN: Final = re.compile(rb"\bFROM\s+STDIN\b", re.I)
 _LANGUAGE: Final = re.compile(rb'\bLANGUAGE\s+(?:"([^"]+)"|\'([^\']+)\'|(\w+))', re.I)
+_PLAIN_LANGUAGE: Final = re.compile(rb"\bLANGUAGE\s+(\w+)", re.I)
 _LIBRARY: Final = re.compile(rb"\bAS\s+'([^']*)'", re.I)
 _TRUSTED: Final = {b"sql", b"plpgsql", b"internal", b"c", b"plperl", b"pltcl", b"plv8", b"plrust"}
 _REACH: Final = re.compile(  # functions that touch files, programs, other servers, or the server itself
@@ -39,35 +45,80 @@ _REACH: Final = re.compile(  # functions that touch files, programs, other serve
 )
 _PROGRAM: Final = re.compile(rb"\bCOPY\b.{0,4000}?\b(?:TO|FROM)\s+PROGRAM\b", re.I | re.S)
 _OWN_SELECTS: Final = re.compile(  # what pg_dump itself calls
-    rb"SELECT\s+(?:pg_catalog\.)?(?:set_config|setval|lo_create|lo_open|lowrite|lo_close|lo_put|lo_from_bytea|"
-    rb"lo_unlink|pg_extension_config_dump|binary_upgrade\w*|pg_restore_\w+_stats)\s*\("
+    rb"SELECT\s+(?:\*\s+FROM\s+)?(?:pg_catalog\.)?(?:set_config\s*\(\s*'search_path'|(?:setval|lo_create|lo_open|"
+    rb"lowrite|lo_close|lo_put|lo_from_bytea|lo_unlink|pg_extension_config_dump|binary_upgrade\w*|"
+    rb"pg_restore_\w+_stats)\s*\()"
     rb"|SELECT\s+CASE WHEN EXISTS\(SELECT 1 FROM pg_catalog.pg_largeobject_metadata",
     re.I,
 )
 _SUBSCRIPTION: Final = re.compile(rb"\bconnect\s*=\s*'?(?:false|off|0|no)\b", re.I)
 _ENABLE: Final = re.compile(rb"ALTER\s+SUBSCRIPTION\s.*\s(?:ENABLE|REFRESH)", re.I | re.S)
 
-_CONNECT: Final = re.compile(r"\\c(?:onnect)?\s")
+_STRINGS: Final = re.compile(rb"set_config\s*\(\s*'standard_conforming_strings'", re.I)
+_CATALOG: Final = re.compile(  # the system catalogs, which only DDL may change
+    rb"(?:COPY|UPDATE|DELETE\s+FROM|(?:INSERT|MERGE)\s+INTO|TRUNCATE(?:\s+TABLE)?)\s+(?:ONLY\s+)?(?:\"?pg_catalog\"?\s*\.|\"?pg_(?:authid|auth_members|database|"
+    rb"db_role_setting|proc|class|attribute|largeobject\w*|trigger|event_trigger|rewrite|shadow|user|roles)\b)",
+    re.I,
+)
+_TEMPLATE_FLAG: Final = re.compile(  # pg_dumpall --clean, before it drops and recreates template1
+    rb"UPDATE pg_catalog\.pg_database SET (?:datistemplate|datconnlimit)\b", re.I
+)
+_CONNECT: Final = re.compile(r"\\c(?:onnect)?(?:\s+-reuse-previous=\w+)?(?:\s+(.*))?$", re.S)
+# One database name and nothing else: psql takes user, host and port after it (`- USER`: pg_dump 7)
+_DATABASE: Final = re.compile(
+    r"""(?:-\s+)?(?:"dbname=(?:'(?:[^'\\]|\\.)*'|[^\s'"\\=]+)"|"(?:[^"=:]|"")+"|'(?:[^'=:]|'')+'|[^\s"'`|:=]+)"""
+)
 _TOKEN: Final = re.compile(r"\\(?:un)?restrict\s+[A-Za-z0-9]+$")
 _SHELL: Final = re.compile(
     r"\\(?:!|o\b|out\b|g\b|gx\b|w\b|write\b|copy\b|i\b|ir\b|include|setenv|s\b|e\b|ef\b|ev\b|edit|cd\b|lo_)|[`|]"
 )
 
 
+def bare(text: bytes, *, names: bool = False) -> bytes:
+    """A statement without what may hide or imitate keywords: comments become blanks, strings empty.
+
+    Quoted names become empty too, except where they name a function that is called; with `names` they stay.
+    """
+    out, at = [], 0
+    while found := _HIDING.search(text, at):
+        out.append(text[at : found.start()])
+        at, first = found.end(), found[0][:1]
+        if first == b'"' and names:
+            out.append(found[0])
+        elif first == b'"':
+            called = _CALL.match(text, at) and text[found.start() - 2 : found.start()].upper() != b"U&"
+            out.append(found[0][1:-1] if called else b'""')
+        elif first in (b"-", b"/"):
+            depth = 1 if first == b"/" else 0
+            while depth and (mark := _COMMENT_MARK.search(text, at)):
+                depth, at = depth + (1 if mark[0] == b"/*" else -1), mark.end()
+            out.append(b" ")
+        else:
+            out.append(b"''")
+    out.append(text[at:])
+    return b"".join(out).lstrip()
+
+
 def classify(statement: bytes) -> Danger | None:
     """The danger in one SQL statement, None for what a dump may hold."""
-    text = statement
-    if skipped := _LEADING.match(text):
-        text = text[skipped.end() :]
-    word = _WORD.match(text)
+    word = _WORD.match(statement) or _WORD.match(bare(statement).lstrip(b"( \t\r\n"))
     rule = _RULES.get(word[0].upper()) if word else None
-    return rule(text) if rule else None
+    return rule(statement) if rule else None
 
 
 def classify_meta(text: str) -> Danger | None:
     r"""The danger in a psql meta-command; None for `\connect`, `\restrict`, `\unrestrict` and a lone `\.`."""
-    if (_CONNECT.match(text) and not _SHELL.search(text[2:])) or _TOKEN.match(text) or text == "\\.":
+    if _TOKEN.match(text) or text == "\\.":
         return None
+    if (connect := _CONNECT.match(text)) and not _SHELL.search(text[2:]):
+        if _DATABASE.fullmatch(connect[1] or ""):
+            return None
+        return Danger(
+            "connect",
+            "connects to another server or as another user while restoring",
+            Severity.CRITICAL,
+            True,
+        )
     if _SHELL.search(text):
         return Danger(
             "shell",
@@ -79,15 +130,25 @@ def classify_meta(text: str) -> Danger | None:
 
 
 def _copy(text: bytes) -> Danger | None:
-    bare = _STRING.sub(b"''", text)
-    if re.search(rb"\bPROGRAM\b", bare, re.I):
+    plain = bare(text)
+    if re.search(rb"\b(?:TO|FROM)\s+PROGRAM\b", plain, re.I):
         return Danger("program", "COPY ... PROGRAM runs a command on the server", Severity.CRITICAL, True)
-    if not _COPY_STDIN.search(bare):
+    if not _COPY_STDIN.search(plain):
         return Danger("server-file", "COPY reads or writes a file of the server", Severity.CRITICAL, True)
+    return _catalog(text)
+
+
+def _catalog(text: bytes) -> Danger | None:
+    begin = text[:400]
+    if b"pg_" in begin and _CATALOG.match(bare(begin, names=True)) and not _TEMPLATE_FLAG.match(begin):
+        return Danger(
+            "catalog", "changes the server's own catalogs, past all its rules", Severity.CRITICAL, True
+        )
     return None
 
 
 def _alter(text: bytes) -> Danger | None:
+    text = bare(text)
     if re.match(rb"ALTER\s+SYSTEM\b", text, re.I):
         return Danger(
             "alter-system", "ALTER SYSTEM changes the server's configuration", Severity.CRITICAL, True
@@ -100,13 +161,23 @@ def _alter(text: bytes) -> Danger | None:
 
 
 def _create(text: bytes) -> Danger | None:
-    if re.match(rb"CREATE\s+SUBSCRIPTION\b", text, re.I) and not _SUBSCRIPTION.search(text):
+    plain = bare(text)
+    if re.match(rb"CREATE\s+SUBSCRIPTION\b", plain, re.I) and not _SUBSCRIPTION.search(
+        re.sub(rb"CONNECTION\s+'(?:[^']|'')*'", b"", text, flags=re.I)
+    ):
         return Danger(
             "subscription", "connects to another server while restoring (connect = true)", Severity.HIGH, True
         )
-    if not re.match(rb"CREATE\s+(?:OR\s+REPLACE\s+)?(?:FUNCTION|PROCEDURE)\b", text, re.I):
+    if not re.match(rb"CREATE\s+(?:OR\s+REPLACE\s+)?(?:FUNCTION|PROCEDURE)\b", plain, re.I):
+        if _REACH.search(plain):
+            return Danger(
+                "function",
+                "an object that calls a function which reaches outside the database",
+                Severity.MEDIUM,
+                False,
+            )
         return None
-    named = _LANGUAGE.search(text)
+    named = _PLAIN_LANGUAGE.search(plain) or _LANGUAGE.search(text)
     language = next((n for n in named.groups() if n), b"").lower() if named else b"sql"
     if language == b"c":
         library = _LIBRARY.search(text)
@@ -129,30 +200,41 @@ def _create(text: bytes) -> Danger | None:
 def _do(text: bytes) -> Danger | None:
     if _PROGRAM.search(text) or _REACH.search(text) or re.search(rb"\bALTER\s+SYSTEM\b", text, re.I):
         return Danger("do", "a DO block that reaches outside the database", Severity.CRITICAL, True)
-    return Danger("do", "a DO block runs code while restoring; pg_dump writes none", Severity.MEDIUM, False)
+    hidden = re.search(rb"\bEXECUTE\b", text, re.I)  # what it runs cannot be told by looking at it
+    severity = Severity.HIGH if hidden else Severity.MEDIUM
+    return Danger("do", "a DO block runs code while restoring; pg_dump writes none", severity, False)
 
 
 def _select(text: bytes) -> Danger | None:
-    if _REACH.search(_STRING.sub(b"''", text)):
+    plain = bare(text)
+    if _REACH.search(plain) or b'U&""' in plain.upper():
         return Danger(
             "function", "calls a function that reaches outside the database", Severity.CRITICAL, True
         )
     if _OWN_SELECTS.match(text):
         return None
+    if _STRINGS.search(text):
+        return Danger(
+            "strings", "changes how psql reads the quotes that follow; pg_dump does not", Severity.HIGH, False
+        )
     return Danger("select", "a query runs while restoring; pg_dump writes none such", Severity.INFO, False)
 
 
 def _insert(text: bytes) -> Danger | None:
     # A value list cannot call what is not written in it; strings are data.
-    if _REACH.search(text) and _REACH.search(_STRING.sub(b"''", text)):
+    if _REACH.search(text) and _REACH.search(bare(text)):
         return Danger(
             "function", "calls a function that reaches outside the database", Severity.CRITICAL, True
         )
-    return None
+    return _catalog(text)
 
 
 def _load(_: bytes) -> Danger:
     return Danger("library", "LOAD brings a library into the server", Severity.CRITICAL, True)
+
+
+def _import(_: bytes) -> Danger:
+    return Danger("foreign", "asks another server for its tables while restoring", Severity.HIGH, True)
 
 
 def _set(text: bytes) -> Danger | None:
@@ -170,13 +252,19 @@ _RULES: Final = {
     b"DO": _do,
     b"SELECT": _select,
     b"WITH": _select,
+    b"VALUES": _select,
+    b"PREPARE": _select,
+    b"DECLARE": _select,
+    b"EXECUTE": _select,
     b"TABLE": _select,
     b"CALL": _select,
     b"EXPLAIN": _select,
     b"UPDATE": _insert,
     b"DELETE": _insert,
     b"MERGE": _insert,
+    b"TRUNCATE": _insert,
     b"LOAD": _load,
+    b"IMPORT": _import,
     b"SET": _set,
 }
 

@@ -31,14 +31,18 @@ EARLY_BYTES: Final = 1 << 20  # smaller tables are not worth the hand-over to an
 _BATCH: Final = 500
 
 _ROLE: Final = re.compile(r'role "(.+)" does not exist')
-_TABLESPACE: Final = re.compile(r'tablespace "(.+)" does not exist')
+_TABLESPACE: Final = re.compile(
+    r'(?:tablespace|invalid value for parameter "default_tablespace":) "(.+?)"(?: does not exist)?$'
+)
 _LOCALE: Final = re.compile(
     rb" (LOCALE|LC_COLLATE|LC_CTYPE|ICU_LOCALE|BUILTIN_LOCALE|COLLATION_VERSION|ICU_RULES) = '(?:[^']|'')*'",
     re.I,
 )
 _PROVIDER: Final = re.compile(rb" LOCALE_PROVIDER = \w+", re.I)
-_ALTER_ROLE: Final = re.compile(rb'\s*ALTER (?:ROLE|USER) ("[^"]+"|\S+) WITH ', re.I)
+_ALTER_ROLE: Final = re.compile(rb'\s*ALTER (?:ROLE|USER) ("[^"]+"|\S+) WITH SUPERUSER ', re.I)
+_VALUES: Final = re.compile(rb"INSERT INTO [^']*?\bVALUES\b", re.I)
 _QUALIFIED: Final = re.compile(rb'COPY ((?:"(?:[^"]|"")+"|[^\s."(]+)\.(?:"(?:[^"]|"")+"|[^\s."(]+))', re.I)
+_OURSELVES: Final = ("CURRENT_USER", "CURRENT_ROLE", "SESSION_USER")
 _WAITS_FOR_NOTHING: Final = (b"SET ", b"SELECT pg_catalog.setval", b"SELECT pg_catalog.lo")
 
 
@@ -161,8 +165,14 @@ class Loader:
                 return
         if not item.sql.startswith(_WAITS_FOR_NOTHING) and patterns.built_on(item.sql) is None:
             self.settle()
-        if patterns.created_database(item.sql):
+        if patterns.created_database(item.utf8):
             self._create_database(item)
+        elif (name := patterns.dropped_database(item.utf8)) and name not in self.facts.created:
+            self._refuse(item, "drops a database that the backup does not create")
+        elif name := patterns.created_tablespace(item.utf8):
+            self._create_tablespace(name, item)
+        elif self._locks_out(item):
+            self._harmless(item, "the drill's own superuser keeps its password and rights")
         else:
             self._execute(item)
 
@@ -179,6 +189,11 @@ class Loader:
             self._inserted(item, rows)
             self._keep_admission(item.sql)
             return
+
+    def _locks_out(self, item: Statement) -> bool:
+        """Whether a statement takes rights from the role that restores (pg_dumpall never does)."""
+        ours = patterns.altered_role(item.utf8) in (self.conn.info.user, *_OURSELVES)
+        return ours and not _ALTER_ROLE.match(item.sql)
 
     def _keep_admission(self, statement: bytes) -> None:
         """Globals set the password of the source's superuser: where that is also ours, the next connection
@@ -214,12 +229,17 @@ class Loader:
             self._execute(item)
 
     def _inserted(self, item: Statement, rows: int) -> None:
-        if item.sql[:12].upper() == b"INSERT INTO " and (target := patterns.insert_target(item.sql)):
+        if item.sql[:12].upper() == b"INSERT INTO " and (target := patterns.insert_target(item.utf8)):
+            if not rows and _VALUES.match(item.sql):
+                why = "the server took the INSERT and stored no row"
+                self._record(Failure(item.line, f"INSERT INTO {target}", why, "", "error"))
             key = (self.database, target)
             if key not in self.loaded.inserted:
                 self._place(key, target)
             self.loaded.inserted[key] = self.loaded.inserted.get(key, 0) + rows
             self._written.add(key)
+        elif (moved := patterns.set_sequence(item.utf8)) and "." not in moved[0]:
+            self._place((self.database, moved[0]), moved[0])
 
     def _place(self, key: tuple[str, str], written: str) -> None:
         """Remember which table a name means here: without a schema only this session's search_path tells."""
@@ -331,16 +351,29 @@ class Loader:
         ):  # the dump of `postgres` itself, or one database twice
             self._record(replace(failure(item.line, item.entry, item.sql, first), kind="harmless"))
             return
+        mapped = _LOCALE.sub(b"", _PROVIDER.sub(b"", item.sql))
+        if patterns.database_encoding(mapped) not in (None, "UTF8"):
+            mapped += b" LOCALE = 'C'"  # the only one that goes with every encoding
         try:
-            self._send(_LOCALE.sub(b"", _PROVIDER.sub(b"", item.sql)))
+            self._send(mapped)
             self.loaded.mapped_locales.append(label(item.entry, item.sql))
         except psycopg.Error:
             self._record(failure(item.line, item.entry, item.sql, first))
 
+    def _create_tablespace(self, name: str, item: Statement) -> None:
+        """In the sandbox's own folder: the place that the backup names is on the source's machine."""
+        statement = sql.SQL("CREATE TABLESPACE {} LOCATION ''").format(sql.Identifier(name))
+        if name in self.loaded.placeholder_tablespaces:
+            self._harmless(item, "the tablespace is there already")
+        elif self._admin(statement):
+            self.loaded.placeholder_tablespaces.append(name)
+        else:
+            self._refuse(item, "a tablespace of this name cannot be made")
+
     def _placeholder(self, error: psycopg.Error) -> bool:
         """Create the missing role or tablespace that `error` is about; False if it is about another thing."""
         message = error.diag.message_primary or ""
-        if not isinstance(error, errors.UndefinedObject):
+        if not isinstance(error, errors.UndefinedObject | errors.InvalidParameterValue):
             return False
         if found := _ROLE.search(message):
             made, statement = self.loaded.placeholder_roles, sql.SQL("CREATE ROLE {} NOLOGIN")
@@ -370,6 +403,10 @@ class Loader:
     def _refuse(self, item: Statement, message: str) -> None:
         entry_type = item.entry.type if item.entry else ""
         self._record(Failure(item.line, label(item.entry, item.sql), message, "", "refused", entry_type))
+
+    def _harmless(self, item: Statement, why: str) -> None:
+        entry_type = item.entry.type if item.entry else ""
+        self._record(Failure(item.line, label(item.entry, item.sql), why, "", "harmless", entry_type))
 
     def _record(self, what: Failure) -> None:
         with self._lock:

@@ -10,6 +10,14 @@ _QUOTED: Final = rb'"(?:[^"]|"")+"'
 _NAME: Final = rb"(?:" + _QUOTED + rb'|[^\s."(]+)'
 _FULL_NAME: Final = rb"(" + _NAME + rb"\." + _NAME + rb")"
 _CREATE_DATABASE: Final = re.compile(rb"\s*CREATE DATABASE (" + _QUOTED + rb"|\S+)", re.I)
+_DROP_DATABASE: Final = re.compile(rb"\s*DROP DATABASE (?:IF EXISTS )?(" + _QUOTED + rb"|[^\s;]+)", re.I)
+_TABLESPACE: Final = re.compile(
+    rb"CREATE TABLESPACE (" + _QUOTED + rb"|\S+) (?:OWNER (?:" + _QUOTED + rb"|\S+) )?LOCATION ", re.I
+)
+_ROLE: Final = re.compile(
+    rb"ALTER (?:ROLE|USER) (" + _QUOTED + rb"|\S+)\s+(?!SET\s|RESET\s|IN\s+DATABASE\s)", re.I
+)
+_ENCODING: Final = re.compile(rb"\bENCODING = '?(\w+)'?", re.I)
 _CREATE_EXTENSION: Final = re.compile(
     rb"CREATE EXTENSION (?:IF NOT EXISTS )?(" + _QUOTED + rb"|[\w-]+)", re.I
 )
@@ -52,6 +60,30 @@ def created_database(sql: bytes) -> str | None:
     """Name of the database that a CREATE DATABASE makes."""
     found = _CREATE_DATABASE.match(sql)
     return unquoted(found[1]) if found else None
+
+
+def dropped_database(sql: bytes) -> str | None:
+    """Name of the database that a DROP DATABASE removes."""
+    found = _DROP_DATABASE.match(sql)
+    return unquoted(found[1]) if found else None
+
+
+def created_tablespace(sql: bytes) -> str | None:
+    """Name of the tablespace that a CREATE TABLESPACE makes in a folder of the source's machine."""
+    found = _TABLESPACE.match(sql)
+    return unquoted(found[1]) if found else None
+
+
+def altered_role(sql: bytes) -> str | None:
+    """Name of the role whose attributes (password, login ...) an ALTER ROLE changes; not of its settings."""
+    found = _ROLE.match(sql)
+    return unquoted(found[1]) if found else None
+
+
+def database_encoding(sql: bytes) -> str | None:
+    """Encoding that a CREATE DATABASE names, in capitals."""
+    found = _ENCODING.search(sql)
+    return found[1].decode("ascii").upper() if found else None
 
 
 def created_extension(sql: bytes) -> str | None:
@@ -110,7 +142,7 @@ def connect_target(text: str) -> str | None:
     inner = _DBNAME.search(name)
     if inner:
         name = re.sub(r"\\(.)", r"\1", inner[1]) if inner[1] is not None else inner[2]
-    return name
+    return None if name == "-" else name  # "-": the same database again
 
 
 def parse_time(text: str | None) -> datetime | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import select
 import threading
@@ -37,20 +38,33 @@ class Rows:
 
 
 def table_rows(
-    conn: Connection, server: Server, schema: str | None, table: str, columns: tuple[str, ...]
+    conn: Connection,
+    server: Server,
+    schema: str | None,
+    table: str,
+    columns: tuple[str, ...],
+    encoding: str = "UTF8",
 ) -> Rows:
     """Count and digest what the server holds for a table. Raises psycopg.Error as the server does."""
     digest, rows = xxhash.xxh3_128(), 0
-    for block in read_rows(conn, server, schema, table, columns):
+    for block in read_rows(conn, server, schema, table, columns, encoding):
         digest.update(block)
         rows += block.count(b"\n")
     return Rows(rows, digest.hexdigest())
 
 
 def read_rows(
-    conn: Connection, server: Server, schema: str | None, table: str, columns: tuple[str, ...]
+    conn: Connection,
+    server: Server,
+    schema: str | None,
+    table: str,
+    columns: tuple[str, ...],
+    encoding: str = "UTF8",
 ) -> Iterator[bytes]:
-    """The COPY text of a table (or of a partitioned table with all its partitions) in large blocks."""
+    """The COPY text of a table (or of a partitioned table with all its partitions) in large blocks.
+
+    `encoding` is PostgreSQL's name of the encoding that the text shall have.
+    """
     kind = conn.execute(
         "SELECT relkind IN ('p', 'v', 'm') FROM pg_catalog.pg_class WHERE oid = %s::regclass",
         (sql.Identifier(*[p for p in (schema, table) if p]).as_string(conn),),
@@ -61,15 +75,19 @@ def read_rows(
         source = sql.SQL("(SELECT {} FROM {})").format(named if columns else sql.SQL("*"), source)
     elif columns:
         source = sql.SQL("{} ({})").format(source, named)
+    form = sql.SQL(" (ENCODING {})").format(encoding) if encoding != "UTF8" else sql.SQL("")
     if server.shared is None or server.shared_inside is None:
-        with conn.cursor() as cursor, cursor.copy(sql.SQL("COPY {} TO STDOUT").format(source)) as copy:
+        query = sql.SQL("COPY {} TO STDOUT{}").format(source, form)
+        with conn.cursor() as cursor, cursor.copy(query) as copy:
             for block in copy:
                 yield bytes(block)
         return
-    yield from _through_pipe(conn, server.shared, server.shared_inside, source)
+    yield from _through_pipe(conn, server.shared, server.shared_inside, source, form)
 
 
-def _through_pipe(conn: Connection, shared: Path, inside: str, source: sql.Composable) -> Iterator[bytes]:
+def _through_pipe(
+    conn: Connection, shared: Path, inside: str, source: sql.Composable, form: sql.Composable
+) -> Iterator[bytes]:
     name = f"rows-{os.urandom(8).hex()}"
     path = shared / name
     os.mkfifo(path)
@@ -80,7 +98,7 @@ def _through_pipe(conn: Connection, shared: Path, inside: str, source: sql.Compo
 
     def write() -> None:
         try:
-            conn.execute(sql.SQL("COPY {} TO {}").format(source, f"{inside}/{name}"))
+            conn.execute(sql.SQL("COPY {} TO {}{}").format(source, f"{inside}/{name}", form))
         except BaseException as error:
             trouble.append(error)
         finally:
@@ -120,8 +138,21 @@ _LIKE_PG_DUMP: Final = {  # what pg_dump sets in its own session (pg_dump.c: set
     "row_security": "off",
     "quote_all_identifiers": "off",
     "client_encoding": "UTF8",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
 }
-_OURS: Final = {"lc_messages": "C", "check_function_bodies": "off", "client_min_messages": "warning"}
+_OF_VERSION: Final = {14: "idle_session_timeout", 17: "transaction_timeout"}  # since when; switched off
+_OURS: Final = {  # whatever the restored database or its roles set for themselves
+    "lc_messages": "C",
+    "check_function_bodies": "off",
+    "client_min_messages": "warning",
+    "default_transaction_read_only": "off",
+    "default_tablespace": "",
+    "session_preload_libraries": "",
+    "local_preload_libraries": "",
+    "role": "none",
+}
 _PINNED: Final = {  # so that text does not depend on settings that the restored database brings
     "TimeZone": "UTC",
     "bytea_output": "hex",
@@ -141,9 +172,14 @@ def connect(server: Server, database: str, *, pinned: bool = False) -> Connectio
 
     Raises SandboxError when the server is gone, psycopg.OperationalError when the database is not there.
     """
+    logging.getLogger("psycopg").setLevel(
+        logging.CRITICAL
+    )  # its warnings quote the server, which quotes rows
     if not server.alive():
         raise SandboxError("the sandbox server ended by itself", remedy="see the limits in `sandbox:`")
     settings = {**_LIKE_PG_DUMP, **_OURS, **(_PINNED if pinned else {})}
+    major = int(server.info.version.split(".")[0] or 0)
+    settings |= {name: "0" for since, name in _OF_VERSION.items() if major >= since}
     conn = psycopg.connect(
         host=server.host,
         port=server.port,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterable
 from typing import Final
@@ -13,6 +14,18 @@ _CHUNK: Final = 1 << 18
 _DOLLAR: Final = re.compile(rb"\$(?:[A-Za-z_\x80-\xff][\w\x80-\xff]*)?\$")
 _ESCAPE: Final = re.compile(rb"['\\]")
 _OPEN: Final = re.compile(rb"/\*|\*/")
+
+
+_CODECS: Final = {"UNICODE": "utf-8", "SQL_ASCII": "utf-8", "WIN": "cp1251", "ALT": "cp866", "KOI8": "koi8-r"}
+
+
+def codec_of(encoding: str) -> str:
+    """Python's name for an encoding of PostgreSQL; utf-8 for one that Python lacks (names become guesses)."""
+    name = encoding.upper()
+    try:
+        return codecs.lookup(_CODECS.get(name) or re.sub(r"^WIN(?=\d)", "cp", name)).name
+    except LookupError:
+        return "utf-8"
 
 
 class Source:
