@@ -14,6 +14,7 @@ COMMANDS: Final = {  # name -> module below this package and the click command i
     "prune": "prune:command",
     "evidence": "evidence:evidence",
     "report": "report:report",
+    "fingerprint": "fingerprint:command",
     "doctor": "doctor:doctor",
     "schema": "schema:schema",
     "completion": "completion:completion",

@@ -24,14 +24,14 @@ _KNOWN: Final = frozenset(
 _NAMES: Final = tuple(
     n.encode() for n in ("nginx.conf", "redis.conf", "compose.y", "docker-compose", "env-template")
 )
-_DATED: Final = re.compile(r"^\d{4}-?\d{2}-?\d{2}([-_T]?\d{4,6})?$")
+_DATED: Final = re.compile(r"(?:^|[-_])\d{4}-?\d{2}-?\d{2}([-_T]?\d{4,6})?$")
 
 
 def recognise(path: Path, head: bytes) -> str | None:
-    """ "folder" for a folder named by its date that holds known files (or `config` below one of backups,
-    as the runbook's emergency backup makes it), "tar" for an archive of such, else None."""
+    """What a path is: `folder` when its name ends in a date (or is `config` in a folder of backups, as the
+    runbook's emergency backup makes it) and it holds known files, `tar` for an archive of such, else None."""
     if path.is_dir():
-        dated = bool(_DATED.match(path.name)) or bool(re.search(r"conf(ig)?-?backup-\d{8}", path.name))
+        dated = bool(_DATED.search(path.name))
         emergency = path.name in ("config", "conf") and "backup" in path.parent.name
         if not (dated or emergency):
             return None
@@ -53,7 +53,7 @@ def is_compose(name: str) -> bool:
 
 
 def is_nginx(name: str) -> bool:
-    """nginx.conf, or a file of the folders from which it usually includes (whole configurations only)."""
+    """Whether a file's name says that it is a configuration of nginx."""
     return bool(re.search(r"(^|/)nginx[\w.-]*\.conf$", name))
 
 

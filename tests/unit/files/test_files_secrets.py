@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from harness.cli import run
 from harness.errors import ConfigError, ToolError
 from harness.escrow import fingerprint, fingerprints, run_probe
 from harness.files.secret_scan import scan
@@ -224,3 +226,18 @@ def test_fingerprints_need_their_key(tmp_path: Path) -> None:
     assert fingerprints(settings) == {"DB_PASSWORD": settings.required[0].fingerprint}
     with pytest.raises(ConfigError, match="fingerprint_key"):
         fingerprints(SecretsSettings())
+
+
+def test_the_command_prints_what_provado_yaml_declares(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secrets_section = declared(tmp_path)["secrets"]
+    config = tmp_path / "provado.yaml"
+    config.write_text(json.dumps({"secrets": secrets_section}))
+    right = SecretsSettings.model_validate(secrets_section).required[0].fingerprint
+    assert run(["fingerprint", "--config", str(config)]) == 0
+    assert capsys.readouterr().out == f"DB_PASSWORD {right}\n"
+    assert run(["fingerprint", f"file:{tmp_path / 'escrow'}", "--config", str(config)]) == 0
+    assert capsys.readouterr().out == f"{right}\n"
+    config.write_text("lang: en\n")
+    assert run(["fingerprint", "--config", str(config)]) == 2
