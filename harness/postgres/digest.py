@@ -4,15 +4,16 @@ Every stored column of a row, by name, is written as text by the server's own ou
 scale, negative zero, infinities and the last bit of a float count), joined by a secret separator, hashed
 twice with secret 64-bit seeds, and the hashes are summed without overflow. A sum sees what XOR cancels (two
 equal rows gained or lost) and needs no order. Two differing tables agree by chance once in 2^128; nobody who
-lacks the manifest's key can make two that do, because seeds and separator come from it. NULL is told from an
-empty text by a flag of its own for the types whose text may be empty.
+lacks the manifest's key can make two that do: seeds, separator and the mark for NULL come from it.
 
-`concat` renders each value once and without escaping: a million wide rows take about as long as
-`COPY (SELECT ...) TO '/dev/null'` (benchmarks/pg_digest.py), where `ROW(...)::text` took twice that.
+`concat_ws` renders each value once and without escaping, so that a million wide rows take about as long as
+`COPY (SELECT ...) TO '/dev/null'` (benchmarks/pg_digest.py), where `ROW(...)::text` takes twice that. It skips
+NULLs; a column that may be NULL then writes the mark instead, so every row has a part for every column.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 from collections.abc import Iterator
@@ -21,19 +22,9 @@ from typing import Any, Final
 
 from .fingerprint import Connection, own, run, user_schema
 
-_MAX_ARGUMENTS: Final = 90  # a function takes 100
+_MAX_COLUMNS: Final = 49  # a function takes 100 arguments, a column up to two
 _CHUNK_BYTES: Final = 16 << 20
 MAX_LISTED_OBJECTS: Final = 20_000
-
-# Types whose text is never empty: NULL, which concat() writes as nothing, cannot be mistaken for a value.
-_NEVER_EMPTY: Final = frozenset(
-    (
-        *("bool", "int2", "int4", "int8", "oid", "float4", "float8", "numeric", "money", "uuid", "bytea"),
-        *("date", "time", "timetz", "timestamp", "timestamptz", "interval", "json", "jsonb", "inet", "cidr"),
-        *("macaddr", "macaddr8", "point", "box", "circle", "polygon", "line", "lseg", "path", "pg_lsn"),
-        *("xid", "xid8"),
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -41,7 +32,7 @@ class Table:
     """A table whose rows are compared. `name` is quoted and qualified, as the server writes it.
 
     `kind` is "table" or "partition"; `condition` the rows of an extension's configuration table that a dump
-    keeps ("" for all). `columns`, by name, are (quoted name, text may be empty). `filtered` tells that row
+    keeps ("" for all). `columns`, by name, are (quoted name, may be NULL). `filtered` tells that row
     security would hide rows from this role.
     """
 
@@ -60,7 +51,12 @@ def list_tables(conn: Connection) -> tuple[Table, ...]:
 
     Materialized views are not among them: a restore computes them anew, so a stale one differs rightly.
     """
-    never = ", ".join(f"'{name}'" for name in sorted(_NEVER_EMPTY))
+    nullable = "NOT a.attnotnull"
+    if conn.info.server_version >= 180000:  # NOT NULL may be not validated there
+        nullable = (
+            "NOT (a.attnotnull AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid"
+            " AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum] AND NOT k.convalidated))"
+        )
     rows = run(
         conn,
         f"""
@@ -70,10 +66,7 @@ SELECT format('%I.%I', n.nspname, c.relname),
   has_table_privilege(c.oid, 'SELECT'), row_security_active(c.oid),
   coalesce((SELECT array_agg(quote_ident(a.attname) ORDER BY a.attname COLLATE "C") FROM pg_attribute a
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v'), '{{}}'),
-  coalesce((SELECT array_agg(NOT (b.typname IN ({never}) AND b.typnamespace = 'pg_catalog'::regnamespace
-       OR b.typtype IN ('r', 'm') OR b.typcategory = 'A' AND b.typlen = -1 AND b.typelem <> 0)
-     ORDER BY a.attname COLLATE "C")
-    FROM pg_attribute a JOIN pg_type b ON b.oid = a.atttypid
+  coalesce((SELECT array_agg({nullable} ORDER BY a.attname COLLATE "C") FROM pg_attribute a
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v'), '{{}}')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN LATERAL (SELECT e.extcondition[array_position(e.extconfig, c.oid)] AS condition FROM pg_extension e
@@ -84,9 +77,9 @@ ORDER BY pg_table_size(c.oid) DESC, 1""",
     )
     return tuple(
         Table(
-            name, kind, unlogged, condition, size, tuple(zip(names, empty, strict=True)), readable, filtered
+            name, kind, unlogged, condition, size, tuple(zip(names, nulls, strict=True)), readable, filtered
         )
-        for name, kind, unlogged, condition, size, readable, filtered, names, empty in rows
+        for name, kind, unlogged, condition, size, readable, filtered, names, nulls in rows
     )
 
 
@@ -94,23 +87,24 @@ def _seed(key: bytes, what: str) -> int:
     return int.from_bytes(hmac.new(key, what.encode(), hashlib.sha256).digest()[:8], "big", signed=True)
 
 
-def _separator(key: bytes) -> str:
-    return "\x01" + hmac.new(key, b"separator", hashlib.sha256).hexdigest()[:7]
+def _mark(key: bytes, what: str) -> str:
+    """Four bytes that no value holds by chance, as SQL: a control character and three secret letters."""
+    letters = base64.b32encode(hmac.new(key, what.encode(), hashlib.sha256).digest())[:3].decode()
+    return {"separator": "'\x01", "null": "'\x02"}[what] + letters + "'"
 
 
 def row_text(table: Table, key: bytes, encoding: str) -> str:
     """SQL for the text of a row of `table AS a`: unambiguous, in UTF-8 whatever the database's encoding."""
-    separator = "'" + _separator(key) + "'"
-    arguments: list[str] = []
-    for name, may_be_empty in table.columns:
-        arguments += [f"a.{name}", separator]
-        if may_be_empty:
-            arguments.append(f"a.{name} IS NULL")
+    separator, null = _mark(key, "separator"), _mark(key, "null")
+    columns = [
+        f"a.{name}, CASE WHEN a.{name} IS NULL THEN {null} END" if may_be_null else f"a.{name}"
+        for name, may_be_null in table.columns
+    ]
     parts = [
-        f"concat({', '.join(arguments[i : i + _MAX_ARGUMENTS])})"
-        for i in range(0, len(arguments), _MAX_ARGUMENTS)
+        f"concat_ws({separator}, {', '.join(columns[i : i + _MAX_COLUMNS])})"
+        for i in range(0, len(columns), _MAX_COLUMNS)
     ] or ["''"]
-    text = (parts[0] if len(parts) == 1 else f"concat({', '.join(parts)})") + ' COLLATE "C"'
+    text = (parts[0] if len(parts) == 1 else f"concat_ws({separator}, {', '.join(parts)})") + ' COLLATE "C"'
     if encoding in ("UTF8", "SQL_ASCII"):
         return text
     # The same characters give the same bytes; SQL_ASCII as the source keeps the server from converting back.
