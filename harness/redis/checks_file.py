@@ -218,10 +218,11 @@ def not_empty(self: Check, subject: RedisSubject) -> Iterator[Finding]:
     if rdb and (rdb.damage or rdb.unknown):
         raise NotRun("the RDB cannot be read to its end")
     keys = rdb.total if rdb else 0
-    if subject.live:
-        keys = max(keys, sum(subject.live.keys.values()))
-    commands = facts.aof.commands if facts.aof else 0
-    if keys or (commands and not subject.live) or subject.settings.redis.may_be_empty:
+    if facts.aof and facts.aof.commands:
+        if subject.live is None:
+            raise NotRun("only a server that replays the AOF's commands can count what is left")
+        keys = sum(subject.live.keys.values())
+    if keys or subject.settings.redis.may_be_empty:
         return
     if manifest and not manifest.facts.get("total_keys"):
         return

@@ -94,6 +94,7 @@ def read_all(
                     raise TimeoutError("reading the server back did not finish in time")
         facts.keys[db], facts.expires[db] = read, expiring
         done += read
+    wire.call("SELECT", wire.address.database)
     facts.libraries = functions(wire, digester)
     seconds, micros = wire.call("TIME")
     facts.ended_ms = int(seconds) * 1000 + int(micros) // 1000
