@@ -7,8 +7,8 @@ equal rows gained or lost) and needs no order. Two differing tables agree by cha
 lacks the manifest's key can make two that do: seeds, separator and the mark for NULL come from it.
 
 `concat_ws` renders each value once and without escaping, so that a million wide rows take about as long as
-`COPY (SELECT ...) TO '/dev/null'` (benchmarks/pg_digest.py), where `ROW(...)::text` takes twice that. It skips
-NULLs; a column that may be NULL then writes the mark instead, so every row has a part for every column.
+`COPY (SELECT ...) TO '/dev/null'` (benchmarks/pg_digest.py), where `ROW(...)::text` takes twice that. It
+skips NULLs; a column that may be NULL writes the mark then, so every row has a part for every column.
 """
 
 from __future__ import annotations
