@@ -25,7 +25,7 @@ _VARIABLE: Final = re.compile(
 
 @dataclass(frozen=True)
 class ComposeFile:
-    """One file: its content, its troubles (place, message), the variables it needs, and its env files.
+    """One file: its content, its troubles (place, message), and the variables it uses.
 
     `variables` maps a name to True when the file has no default for it.
     """

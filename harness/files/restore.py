@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -57,9 +57,9 @@ class RestoredFiles:
             raise ArtifactError("is too large for a configuration file", where=name)
         return path.read_bytes()
 
-    def named(self, wanted: object) -> list[str]:
+    def named(self, wanted: Callable[[str], bool]) -> list[str]:
         """Names of restored files for which `wanted(name)` is true."""
-        return [entry.name for entry in self.facts.files() if wanted(entry.name)]  # type: ignore[operator]
+        return [entry.name for entry in self.facts.files() if wanted(entry.name)]
 
 
 def inspect(artifact: Artifact, ctx: DrillContext) -> Inspection:
