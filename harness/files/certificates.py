@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Final
 
 from cryptography import x509
@@ -30,6 +31,9 @@ _KEY: Final = re.compile(
     rb"-----END (?:[A-Z0-9]+ ){0,3}PRIVATE KEY-----"
 )
 _CERTIFICATE_NAME: Final = re.compile(r"\.(crt|cer|der|cert)$")
+_CHAIN_NAME: Final = re.compile(
+    r"(root)?[-_]?ca([-_]?(cert|bundle|chain))?|chain\d*|bundle|root|intermediate|issuer"
+)
 _KEY_NAME: Final = re.compile(r"\.key$|(^|/)privkey[\w.-]*$")
 
 
@@ -153,7 +157,7 @@ def chain_trouble(file: CertificateFile, known: Iterable[x509.Certificate]) -> s
     """What is wrong with the chain from a file's leaf upwards; "" when each link that is there holds.
 
     The root is usually not in the file: an issuer that is nowhere in the backup ends the chain without
-    trouble once an intermediate was seen.
+    trouble once an intermediate was seen; "lacks" when not even the leaf's own issuer is there.
     """
     at = file.leaf
     if at is None:
@@ -164,7 +168,9 @@ def chain_trouble(file: CertificateFile, known: Iterable[x509.Certificate]) -> s
             return "" if issued_by(at, at) else "its self-signature does not hold"
         named = [c for c in candidates if c.subject == at.issuer]
         if not named:
-            return "" if depth else "lacks"
+            if depth:
+                return ""
+            return "is followed by a certificate that did not issue it" if file.certificates[1:] else "lacks"
         signer = next((c for c in named if issued_by(at, c)), None)
         if signer is None:
             return "is not signed by the issuer that lies beside it, although the name is the same"
@@ -172,6 +178,15 @@ def chain_trouble(file: CertificateFile, known: Iterable[x509.Certificate]) -> s
             return "is signed by a certificate that may not sign others (CA:FALSE)"
         at = signer
     return "goes in circles"
+
+
+def is_chain_file(name: str, leaf_name: str) -> bool:
+    """Whether a file's name says that it holds the issuers of the certificate in `leaf_name`."""
+    stem, own = (PurePosixPath(n).name.rsplit(".", 1)[0].lower() for n in (name, leaf_name))
+    same_folder = PurePosixPath(name).parent == PurePosixPath(leaf_name).parent
+    return same_folder and (
+        bool(_CHAIN_NAME.fullmatch(stem)) or stem in (f"{own}-chain", f"{own}-ca", f"{own}.chain")
+    )
 
 
 def names(certificate: x509.Certificate) -> tuple[str, ...]:

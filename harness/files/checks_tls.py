@@ -47,6 +47,17 @@ def _used(subject: RestoredFiles) -> set[str] | None:
     return used or None
 
 
+def _for_clients(subject: RestoredFiles, names: list[str]) -> set[str]:
+    """Those of the files that nginx knows clients by: they need not have issued the site's certificate."""
+    told = {
+        PurePosixPath(one["args"][0]).name
+        for name in subject.named(is_nginx)
+        for one in nginx.walk(nginx.parse(subject.text(name)).directives)
+        if one["directive"] == "ssl_client_certificate" and one["args"]
+    }
+    return {name for name in names if PurePosixPath(name).name in told}
+
+
 def _day(when: datetime) -> str:
     return f"{when:%Y-%m-%d}"
 
@@ -111,10 +122,23 @@ def certificate_chain(self: Check, subject: RestoredFiles) -> Iterator[Finding]:
     """Every certificate is signed by the issuer that lies beside it."""
     held = _certificates(subject)
     known = [certificate for file in held for certificate in file.certificates]
+    for_clients = _for_clients(subject, [file.name for file in held])
     used = _used(subject)
     for file in held:
         trouble = tls.chain_trouble(file, known)
-        if trouble == "lacks":
+        beside = [
+            other.name
+            for other in held
+            if other.name not in for_clients
+            and other.certificates
+            and tls.is_chain_file(other.name, file.name)
+        ]
+        if trouble == "lacks" and beside:
+            yield self.finding(
+                file.name,
+                f"the certificate's chain does not hold: {beside[0]}, which lies beside it, did not issue it",
+            )
+        elif trouble == "lacks":
             yield self.finding(
                 file.name,
                 "the issuer's certificate is not in the backup: clients that do not know it refuse the site",

@@ -58,6 +58,28 @@ def stray_key(folder: Path) -> None:
     (folder / "ssl/outro.key").write_bytes(private_pem())
 
 
+def another_behind(folder: Path) -> None:
+    certify(folder / "ssl", "site", with_issuer=False)
+    write_self_signed(folder / "ssl", "outra")
+    with (folder / "ssl/site.crt").open("ab") as file:
+        file.write((folder / "ssl/outra.crt").read_bytes())
+    for ending in ("crt", "key"):
+        (folder / f"ssl/outra.{ending}").unlink()
+
+
+def another_beside(folder: Path) -> None:
+    certify(folder / "ssl", "site", with_issuer=False)
+    write_self_signed(folder / "ssl", "ca")
+    (folder / "ssl/ca.key").unlink()
+
+
+def clients_authority(folder: Path) -> None:
+    another_beside(folder)
+    line = "ssl_certificate_key"
+    text = NGINX.replace(line, f"ssl_client_certificate /etc/nginx/ssl/ca.crt; {line}")
+    (folder / "nginx.conf").write_text(text)
+
+
 BROKEN: dict[str, tuple[Callable[[Path], None], set[tuple[str, str, str]]]] = {
     "expired": (
         reissued(begins=NOW - timedelta(100), ends=NOW - timedelta(1)),
@@ -77,6 +99,14 @@ BROKEN: dict[str, tuple[Callable[[Path], None], set[tuple[str, str, str]]]] = {
     ),
     "issuer may not sign": (
         reissued(issuer_is_authority=False),
+        {("high", "files.certificate-chain", "ssl/site.crt")},
+    ),
+    "another authority behind it": (
+        another_behind,
+        {("high", "files.certificate-chain", "ssl/site.crt")},
+    ),
+    "another authority beside it": (
+        another_beside,
         {("high", "files.certificate-chain", "ssl/site.crt")},
     ),
     "issuer missing": (
@@ -164,6 +194,7 @@ GOOD: dict[str, Callable[[Path], None]] = {
     "an old certificate that nobody uses": lambda f: certify(f / "ssl", "velho", ends=NOW - timedelta(1)),
     "localhost and catch-all": catch_all,
     "self-signed": self_signed,
+    "an authority that clients are known by": clients_authority,
     "a key in the old form": old_form,
 }
 
