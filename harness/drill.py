@@ -164,6 +164,21 @@ def drill(
     return open_drill(artifact, settings, last_good=last_good, progress=progress).close()
 
 
+def broken(artifact: Artifact, started_at: datetime, error: Exception) -> Evidence:
+    """The record of a drill that broke where nothing should: inconclusive, never left out."""
+    return Evidence(
+        artifact=artifact,
+        sha256=_sha256(artifact.path),
+        source_version=None,
+        sandbox=SandboxInfo("none"),
+        started_at=started_at,
+        finished_at=datetime.now(UTC),
+        checks=(_broken("drill.restore", error),),
+        stages=(),
+        measured=Measured(),
+    )
+
+
 def _perform(drill: Drill, last_good: Mapping[str, Any] | None, progress: Progress) -> None:
     settings, verbs = drill.settings, drill.component
     scratch = drill._stack.enter_context(scratch_folder())

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from ..drill import Drill, open_drill
+from ..drill import Drill, broken, open_drill
+from ..errors import ConfigError
 from ..evidence.record import missing as missing_evidence
 from ..model import Artifact, CheckResult, Evidence
 from ..waivers import unused
@@ -79,7 +80,8 @@ class Session:
         slot = self.perform(index)
         if slot.evidence is None:
             assert slot.drill is not None  # noqa: S101 - `perform` leaves one of the two
-            slot.evidence = slot.drill.close()
+            self._close(slot)
+            assert slot.evidence is not None  # noqa: S101 - for the type checker
         return slot.evidence
 
     def peek(self, index: int) -> Evidence:
@@ -143,16 +145,28 @@ class Session:
                 raise Aborted
             self._watch(slot.slug, stage, done, total)
 
-        drill = open_drill(
-            slot.artifact,
-            self.plan.settings,
-            last_good=self.last_good(slot.artifact),
-            progress=progress,
-        )
-        slot.drill = drill
+        began = datetime.now(UTC)
+        try:
+            slot.drill = open_drill(
+                slot.artifact,
+                self.plan.settings,
+                last_good=self._history.last_good(slot.artifact),
+                progress=progress,
+            )
+        except ConfigError:
+            raise
+        except Exception as error:
+            slot.evidence = broken(slot.artifact, began, error)
         if index not in self.keep_open:
-            slot.evidence = drill.close()
+            self._close(slot)
         self._watch(slot.slug, "done", 0, 0)
+
+    def _close(self, slot: Slot) -> None:
+        if slot.drill and not slot.evidence:
+            try:
+                slot.evidence = slot.drill.close()
+            except Exception as error:
+                slot.evidence = broken(slot.drill.artifact, slot.drill.started_at, error)
 
 
 def _slots(plan: Plan) -> list[Slot]:

@@ -1,10 +1,14 @@
 """Which backups a run judges: paths, provado.yaml, the runbook's layout; and what is missing."""
 
+import dataclasses
+
 import pytest
 import toy
 
 from harness import components
 from harness.errors import ConfigError
+from harness.evidence.record import judge
+from harness.model import Verdict
 from harness.run.plan import make_plan
 from harness.run.session import Session
 from harness.settings import Settings
@@ -118,3 +122,20 @@ def test_drills_run_once_with_the_same_records(notes, jobs):
     records = session.finish()
     assert [r.artifact.path.name[2:10] for r in records] == ["20261121", "20261122", "20261123"]
     assert seen.count("restore") == 3
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_drill_that_breaks_is_never_left_out(notes, monkeypatch, jobs):
+    plan = make_plan(Settings(jobs=jobs), [notes], choice="all")
+
+    def break_down(note):
+        raise ZeroDivisionError("row value 4711")
+
+    broken = dataclasses.replace(toy.COMPONENT, outcome=break_down)
+    monkeypatch.setattr("harness.drill.component", lambda name: broken)
+    session = Session(plan, lambda *a: None)
+    for index in range(3):
+        session.close(index)
+    judged = [judge(record) for record in session.finish()]
+    assert [j.verdict for j in judged] == [Verdict.INCONCLUSIVE] * 3
+    assert "4711" not in judged[0].reason
