@@ -84,9 +84,9 @@ def _patterns(lang: str) -> tuple[tuple[str, re.Pattern[str], str], ...]:
     """Sentences with holes (`{0} rows are missing`), as (fixed beginning, pattern, translation)."""
     made = []
     for source, translation in evidence_catalogue(lang).items():
-        if _HOLE.search(source):
+        if _HOLE.search(source):  # a pattern of few fixed words might fit what it was not made for
             pieces = _HOLE.split(source)
-            pattern = re.compile("(.+?)".join(re.escape(p) for p in pieces), re.S)
+            pattern = re.compile("(.*?)".join(re.escape(p) for p in pieces), re.S)
             made.append((pieces[0], pattern, translation))
     return tuple(sorted(made, key=lambda p: -len(p[1].pattern)))
 
