@@ -118,7 +118,7 @@ def _light(kind: str, name: str) -> bool:
 
 def compare_objects(source: Facts, copy: Facts, way: Way) -> Comparison:
     """Differences between the definitions of a source and of its restored copy."""
-    found = _raw(source, copy)
+    raw = found = _raw(source, copy)
     result = Comparison()
     for step in (
         _superusers,
@@ -132,7 +132,7 @@ def compare_objects(source: Facts, copy: Facts, way: Way) -> Comparison:
     ):
         found = step(found, source, copy, way, result)
     result.differences = sorted(
-        _unfold(found, source, copy), key=lambda d: (-d.severity.rank, d.kind, d.object)
+        _unfold(found, raw, source, copy), key=lambda d: (-d.severity.rank, d.kind, d.object)
     )
     return result
 
@@ -314,11 +314,11 @@ def _beside(
         ("comment", "COMMENT", "comments"),
         ("security label", "SECURITY LABEL", "security labels"),
     ):
-        # CREATE EXTENSION brings the extension's own comment; roles and the database are told apart above.
+        # Extensions and the schema public bring comments of their own; roles and database: see above.
         there = [
             o
             for o in copy["objects"].get(kind, {})
-            if not o.startswith(("extension ", "role ", "database ", "tablespace "))
+            if not o.startswith(("extension ", "role ", "database ", "tablespace ", "schema public"))
         ]
         if not there and word not in (way.toc or ()):
             found = _leave_out(found, lambda d, kind=kind: d.kind == kind, name, result)  # type: ignore[misc]
@@ -384,23 +384,26 @@ def _without(found: list[Difference], drop: Callable[[Difference, str], bool]) -
     return kept
 
 
-def _unfold(found: list[Difference], source: Facts, copy: Facts) -> Iterable[Difference]:
+def _unfold(
+    found: list[Difference], raw: list[Difference], source: Facts, copy: Facts
+) -> Iterable[Difference]:
     """Without what follows from another difference: the columns of a missing table, say."""
-    missing = {f"{d.kind} {d.object}" for d in found if d.what == MISSING}
+    missing = {f"{d.kind} {d.object}" for d in raw if d.what == MISSING}
     missing |= {
         f"large object {oid}"
         for oid in source["large_objects"]["objects"]
         if oid not in copy["large_objects"]["objects"]
     }
-    added = {f"{d.kind} {d.object}" for d in found if d.what == ADDED}
+    added = {f"{d.kind} {d.object}" for d in raw if d.what == ADDED}
     changed = {f"{d.kind} {d.object}" for d in found if d.what == CHANGED}
+    identities = {f"column {d.object}" for d in found if any(name == "identity" for name, _, _ in d.changes)}
     for d in found:
         facts, gone = (copy, added) if d.what == ADDED else (source, missing)
         parents = _parents(facts["objects"][d.kind].get(d.object, {}).get(OF, ""))
         if d.what != CHANGED and parents & gone:
             continue
         # An identity's sequence, gone with the identity; an invalid index, which no dump holds.
-        if d.kind in ("sequence", "owner") and d.what != CHANGED and parents & changed:
+        if d.what != CHANGED and parents & {"sequence": identities, "owner": changed}.get(d.kind, set()):
             continue
         if (
             d.kind == "index"

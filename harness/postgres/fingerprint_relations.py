@@ -136,7 +136,7 @@ def _sequences(major: int) -> str:
     return f"""
 SELECT {_NAME} AS object,
   coalesce((SELECT 'column ' || {identity("pg_class", "d.refobjid", "d.refobjsubid")} FROM pg_depend d
-    WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'i'
+    WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype IN ('a', 'i')
       AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid > 0), {_IN_SCHEMA}) AS "of",
   {_PERSISTENCE} AS persistence, format_type(s.seqtypid, NULL) AS type, s.seqstart AS start,
   s.seqincrement AS increment, s.seqmin AS minimum, s.seqmax AS maximum, s.seqcache AS cache, s.seqcycle AS cycle,

@@ -8,8 +8,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from live_servers import live, postgres, query
-from pg_zoo import MUTATIONS, ROLES, ZOO
+from live_servers import live, postgres
+from pg_subject import make_zoo
+from pg_zoo import MUTATIONS
 
 from harness.postgres.compare import ADDED, MISSING, Way, compare_objects
 from harness.postgres.fingerprint import fingerprint, object_digest, pin, unqualified
@@ -21,10 +22,7 @@ KEY = b"test"
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     with postgres() as made:
-        query(made, "postgres", ROLES)
-        query(made, "postgres", "CREATE DATABASE zoo TEMPLATE template0")
-        with live(made, "zoo").connect() as conn:
-            conn.execute(ZOO.encode())
+        make_zoo(made, "zoo")
         yield made
 
 
