@@ -11,16 +11,16 @@ from collections.abc import Callable
 from ..redact import Secret
 from .base import PostgresRequest
 
-_FAST, _SLOW = 0.002, 0.1  # seconds between attempts: first quickly, then gently
+_FAST, _SLOW = 0.003, 0.1  # seconds between attempts: quickly at first, gently when it takes long
 
 
 def wait(ready: Callable[[], bool], check: Callable[[], None]) -> None:
     """Ask `ready` until it says yes; `check` raises when waiting on is of no use."""
-    pause = _FAST
+    began = time.monotonic()
     while not ready():
         check()
-        time.sleep(pause)
-        pause = min(pause * 1.3, _SLOW)
+        waited = time.monotonic() - began
+        time.sleep(min(max(_FAST, waited / 20), _SLOW))
 
 
 def wait_postgres(

@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+OWN_PROCESSES, OWN_IPC = "own process namespace", "own IPC namespace"
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _NEWNS, _NEWUTS, _NEWIPC = 0x00020000, 0x04000000, 0x08000000
 _NEWUSER, _NEWPID, _NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -50,9 +51,9 @@ def contain(orders: dict[str, Any], own_view: bool) -> list[str]:
     done = []
     _write("/proc/self/oom_score_adj", "500")  # when memory runs out, the server goes first
     if os.getpid() == 1:
-        done.append("own process namespace")
+        done.append(OWN_PROCESSES)
     if _try(_LIBC.unshare, _NEWIPC | _NEWUTS):
-        done.append("own IPC namespace")
+        done.append(OWN_IPC)
     isolated = _try(_LIBC.unshare, _NEWNET)
     if isolated:
         _loopback_up()

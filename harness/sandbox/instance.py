@@ -87,6 +87,19 @@ def subfolder(instance: Instance, name: str) -> Path:
     return path
 
 
+def spawn(instance: Instance) -> None:
+    """Start the supervisor, so that it gets ready while the server's data are being copied."""
+    receive, instance.lifeline = os.pipe()
+    log = os.open(instance.log_file, os.O_WRONLY | os.O_APPEND)
+    try:
+        instance.supervisor = process.start(
+            [sys.executable, *launch_program.COMMAND], stdin=receive, stdout=subprocess.PIPE, stderr=log
+        )
+    finally:
+        os.close(receive)
+        os.close(log)
+
+
 def launch(
     instance: Instance,
     argv: list[str],
@@ -99,10 +112,8 @@ def launch(
     stop_signal: int,
     deadline: float,
 ) -> None:
-    """Start the server under its supervisor. Raises SandboxError when it cannot be started."""
+    """Have the supervisor start the server. Raises SandboxError when it cannot be started."""
     user = instance.user
-    receive, lifeline = os.pipe()
-    log = os.open(instance.log_file, os.O_WRONLY | os.O_APPEND)
     orders = {
         "argv": argv,
         "env": env,
@@ -110,7 +121,6 @@ def launch(
         "needs": [str(path) for path in needs],
         "home": str(Path.home()),
         "folder": str(instance.folder),
-        "log_fd": log,
         "uid": user.uid if user else None,
         "gid": user.gid if user else None,
         "memory": memory,
@@ -118,15 +128,10 @@ def launch(
         "stop_signal": int(stop_signal),
         "grace_s": 2.0,
     }
-    try:
-        instance.supervisor = process.start(
-            [sys.executable, *launch_program.COMMAND], stdin=receive, stdout=subprocess.PIPE, pass_fds=(log,)
-        )
-    finally:
-        os.close(receive)
-        os.close(log)
-    instance.lifeline = lifeline
-    os.write(lifeline, launch_program.message(orders))
+    if instance.lifeline is None or instance.supervisor is None:
+        raise SandboxError("the sandbox was ended before its server was started")
+    with contextlib.suppress(BrokenPipeError):  # the supervisor died: it does not answer below
+        os.write(instance.lifeline, launch_program.message(orders))
     pid = _hear(instance, "pid", deadline)
     error = instance.told.get("error")
     if error or not isinstance(pid, int):

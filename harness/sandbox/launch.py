@@ -59,7 +59,8 @@ def main() -> None:
     if limit:
         _tell({"limit": limit})  # before the server's clients can notice anything
     if status is None:
-        status = _stop(orders, child)
+        namespaces = {contain.OWN_PROCESSES, contain.OWN_IPC} <= set(answer.get("containment", ()))
+        status = _stop(orders, child, namespaces)
     _end_descendants()
     _tell({"exit_code": status})
 
@@ -87,10 +88,8 @@ def _start(orders: dict[str, Any], own_view: bool) -> tuple[int, dict[str, Any]]
 def _become_server(orders: dict[str, Any], report: int, own_view: bool) -> None:
     """In the child: contain ourselves, drop privileges, become the server. Never returns."""
     try:
-        os.dup2(orders["log_fd"], 1)
-        os.dup2(1, 2)
+        os.dup2(2, 1)  # the supervisor's own errors go to the server's log, too
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.close(orders["log_fd"])
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         os.setsid()
@@ -128,10 +127,14 @@ def _watch(orders: dict[str, Any], child: int, parent: int) -> tuple[str | None,
             next_look = time.monotonic() + max(0.5, 20 * took)  # looking costs at most a twentieth of a core
 
 
-def _stop(orders: dict[str, Any], child: int) -> int:
-    """End the server: its own quick way first (it removes shared memory), then SIGKILL."""
-    os.kill(child, orders["stop_signal"])
-    until = time.monotonic() + orders["grace_s"]
+def _stop(orders: dict[str, Any], child: int, namespaces: bool) -> int:
+    """End the server: its own quick way first (it removes shared memory), then SIGKILL.
+
+    At once where process and IPC namespaces are its own: the kernel ends and removes all that is in them.
+    """
+    until = time.monotonic() + (0 if namespaces else orders["grace_s"])
+    if not namespaces:
+        os.kill(child, orders["stop_signal"])
     while time.monotonic() < until:
         gone, status = os.waitpid(child, os.WNOHANG)
         if gone:

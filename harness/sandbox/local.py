@@ -80,6 +80,7 @@ def postgres(
     try:
         data, run = made.folder / f"data-{made.name}", instance.subfolder(made, "run")
         shared = instance.subfolder(made, "shared")
+        instance.spawn(made)
         if base:
             template.copy_tree(base.data, data, user)
         elif request.data:
@@ -97,7 +98,6 @@ def postgres(
             "listen_addresses": "",
             "unix_socket_directories": str(run),
             "unix_socket_permissions": "0700",
-            "external_pid_file": "",
             "dynamic_shared_memory_type": "mmap",
         }
         made.sockets = (run / ".s.PGSQL.5432",)
@@ -154,6 +154,7 @@ def redis(
     made = instance.create(user)
     try:
         run, data = instance.subfolder(made, "run"), instance.subfolder(made, f"data-{made.name}")
+        instance.spawn(made)
         if request.data:
             shutil.rmtree(data)
             template.copy_tree(request.data, data, user)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -218,7 +220,18 @@ def test_shares_a_folder(running: Server) -> None:
     assert (running.shared / "out.txt").read_text("ascii") == "43\n"
 
 
-def test_reads_and_writes_no_files_of_ours(running: Server, tmp_path: Path) -> None:
+@pytest.fixture
+def open_folders() -> Iterator[list[Path]]:
+    """Folders that everybody may enter and write: one for scratch files, one elsewhere on the disk."""
+    made = [Path(tempfile.mkdtemp(prefix=".provado-test-", dir=base)) for base in ("/var/tmp", Path.cwd())]
+    for folder in made:
+        folder.chmod(0o777)
+    yield made
+    for folder in made:
+        shutil.rmtree(folder)
+
+
+def test_reads_and_writes_no_files_of_ours(running: Server, open_folders: list[Path]) -> None:
     """Only where the kernel gave it a view of its own; the evidence says when it did not."""
     if not is_postgres(running):
         pytest.skip("Redis reads and writes no files on request")
@@ -227,17 +240,17 @@ def test_reads_and_writes_no_files_of_ours(running: Server, tmp_path: Path) -> N
         and "files read-only but the sandbox's own" not in running.info.containment
     ):
         pytest.skip(f"the kernel gives no view of its own here: {running.info.containment}")
-    for folder in tmp_path.parents:
-        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o011)  # pytest's own folders, below /tmp
-    tmp_path.chmod(0o777)
-    (tmp_path / "secret").write_text("ours", "ascii")
+    scratch, other = open_folders
+    (scratch / "secret").write_text("ours", "ascii")
     with pytest.raises(psycopg.Error):
-        sql(running, f"SELECT pg_read_file('{tmp_path}/secret')")
-    for target in (tmp_path / "planted", Path("/var/tmp/provado-planted"), Path("/tmp/provado-planted")):
+        sql(running, f"SELECT pg_read_file('{scratch}/secret')")
+    for folder in (scratch, other):
         with contextlib.suppress(psycopg.Error):
-            sql(running, f"COPY (SELECT 1) TO '{target}'")
-        assert not target.exists()
+            sql(running, f"COPY (SELECT 1) TO '{folder}/planted'")
+        assert not (folder / "planted").exists()
+        with contextlib.suppress(psycopg.Error):
+            sql(running, f"COPY (SELECT 1) TO '{folder.parent}/provado-planted'")
+        assert not (folder.parent / "provado-planted").exists()
 
 
 @pytest.mark.parametrize("provided", _parameters([*_one_of_each(), *IN_CONTAINERS]))
@@ -475,10 +488,9 @@ def ordinary_python() -> str:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="we are an ordinary user: every other test is this one")
 @pytest.mark.parametrize("engine_name", ["postgres", "redis"])
-def test_works_as_an_ordinary_user(engine_name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    home = Path(tmp_path_factory.mktemp("home"))
-    for folder in (home.parent, home.parent.parent):
-        folder.chmod(0o755)
+def test_works_as_an_ordinary_user(engine_name: str, open_folders: list[Path]) -> None:
+    home = open_folders[0]
+    home.chmod(0o755)
     os.chown(home, 65534, 65534)
     (home / "async_timeout.py").write_text("timeout = None\n")  # redis-py wants it before Python 3.11.3
     packages = [str(home), str(Path(redis.__file__).parents[1]), str(Path(local.__file__).parents[2])]
