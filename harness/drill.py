@@ -20,7 +20,7 @@ from . import objectives
 from .check import broken_at, run_checks
 from .component import Component, DrillContext, Inspection, Outcome
 from .components import component
-from .errors import ArtifactError, ConfigError, SandboxError, ToolError
+from .errors import ArtifactError, ConfigError, ProvadoError, SandboxError, ToolError
 from .model import (
     Artifact,
     CheckResult,
@@ -77,6 +77,7 @@ class Drill:
     def close(self) -> Evidence:
         """Tear the sandbox down (once), and return the final record."""
         if self._closed is None:
+            self._after_restore()
             began = time.perf_counter()
             trouble = None
             try:
@@ -92,6 +93,19 @@ class Drill:
             outcome = self._outcome()
             self._closed = self._record(outcome, outcome.teardown)
         return self._closed
+
+    def _after_restore(self) -> None:
+        """The user's own steps, which may change the restored database: after everything looked at it."""
+        if not (self.restored and self.settings.after_restore and self.component.name == "postgres"):
+            return
+        from .release import run_steps
+
+        began = time.perf_counter()
+        try:
+            self.extra += run_steps(self.subject.server, self.subject.database, self.settings)
+        except ProvadoError as error:
+            self.blocked = self.blocked or str(error)
+        self.stages.append(Stage("after restore", round(time.perf_counter() - began, 4)))
 
     def _outcome(self) -> Outcome:
         return _NOWHERE if self.subject is None else self.component.outcome(self.subject)

@@ -9,6 +9,7 @@ COMMANDS: Final = {  # name -> module below this package and the click command i
     "capture": "capture:command",
     "backup": "backup:command",
     "restore": "restore:command",
+    "rehearse": "rehearse:command",
     "list": "list:command",
     "monitor": "monitor:command",
     "prune": "prune:command",

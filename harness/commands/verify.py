@@ -138,6 +138,10 @@ def _run_pytest(state: State, reports: Path, said: IO[str]) -> int:
     folder = str(suites())
     arguments = [folder, "-c", os.devnull, "--rootdir", folder, "--noconftest", "--assert=plain"]
     arguments += ["--tb=short", "--capture=no", "--strict-markers", "-o", "junit_suite_name=provado"]
+    # About places and procedures, not about one backup: `provado monitor` and `provado rehearse`.
+    arguments += [f"--ignore={folder}/{name}" for name in ("test_policy.py", "test_runbook.py")]
+    if not state.session.plan.settings.consistency.rules:
+        arguments.append(f"--ignore={folder}/test_consistency.py")
     arguments += ["--junitxml", str(reports / "junit.xml")]
     arguments += ["--html", str(reports / "pytest.html"), "--self-contained-html"]
     for name in ("no:cacheprovider", "no:logging", "pytest_metadata.plugin", "pytest_html.plugin"):

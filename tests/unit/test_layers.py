@@ -31,7 +31,11 @@ DATA = TOOLS | {
     "waivers",
 }
 COMPONENTS = {"postgres", "redis", "files"}
-RUN = DATA | COMPONENTS | {"policy", "components", "drill", "evidence", "report", "run"}
+RUN = (
+    DATA
+    | COMPONENTS
+    | {"policy", "runbook", "release", "consistency", "components", "drill", "evidence", "report", "run"}
+)
 ALLOWED = {
     "model": set(),
     "errors": {"model"},
@@ -57,9 +61,12 @@ ALLOWED = {
     "redis": DATA | {"redis"},
     "files": DATA | {"files"},
     "policy": DATA | {"policy"},
+    "runbook": DATA | COMPONENTS | {"policy", "components", "runbook"},
+    "release": DATA,
+    "consistency": WORDS | {"settings"},
     "report": WORDS | {"redact", "report"},
     "evidence": TOOLS | {"evidence"},
-    "drill": DATA | {"components"},
+    "drill": DATA | {"components", "release"},
     "run": RUN,
     "plugin": RUN | {"plugin"},
     "commands": RUN | {"plugin", "commands", "cli"},

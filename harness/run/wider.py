@@ -1,0 +1,98 @@
+"""For the suites that look beyond one backup: policy, runbook, and whether they are declared at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from ..catalog import find
+from ..components import recognisers
+from ..errors import ProvadoError
+from ..model import Artifact
+from ..policy.monitor import Report, look
+from ..policy.state import gather
+from ..redact import mask
+from ..runbook.ground import Ground
+from ..runbook.trace import Trace, perform, rehearsals, trace, write_table
+from ..scratch import scratch_folder
+from ..settings import Settings, load_settings
+from .proof import Proof
+
+_SETTINGS: Final = pytest.StashKey[Settings]()
+_TRACE: Final = pytest.StashKey[Trace]()
+_REPORT: Final = pytest.StashKey[Report]()
+
+
+def settings_of(config: pytest.Config) -> Settings:
+    """provado.yaml of this session; a usage error of pytest's when it is wrong."""
+    if _SETTINGS not in config.stash:
+        option = getattr(config.option, "provado_config", None)
+        output = getattr(config.option, "provado_output", None)
+        try:
+            config.stash[_SETTINGS] = load_settings(Path(option) if option else None, {("output",): output})
+        except ProvadoError as error:
+            raise pytest.UsageError(mask(str(error))) from None
+    return config.stash[_SETTINGS]
+
+
+def declared(config: pytest.Config, suite: str) -> bool:
+    """Whether provado.yaml asks for what a suite (`test_policy.py` ...) is about."""
+    settings = settings_of(config)
+    return {
+        "test_policy.py": "policy" in settings.model_fields_set,
+        "test_runbook.py": settings.runbook is not None,
+        "test_consistency.py": bool(settings.consistency.rules or settings.consistency.window),
+    }.get(suite, True)
+
+
+def policy_report(config: pytest.Config) -> Report:
+    """What monitoring says of the declared places, looked at once."""
+    if _REPORT not in config.stash:
+        settings = settings_of(config)
+        found: list[Artifact] = []
+        empty: list[tuple[Path, str]] = []
+        for source in settings.backups:
+            there = source.path.exists()
+            mine = find(source.path, recognisers(), component=source.component) if there else []
+            found += mine
+            if not mine:
+                empty.append((source.path, source.component or "known"))
+        folders = [s.path for s in settings.backups if s.path.is_dir()]
+        state = gather(found, settings, now=datetime.now(UTC), folders=folders, empty=empty)
+        config.stash[_REPORT] = look(state)
+    return config.stash[_REPORT]
+
+
+def runbook_trace(config: pytest.Config) -> Trace:
+    """The declared runbook's sections with what stands for each."""
+    if _TRACE not in config.stash:
+        runbook = settings_of(config).runbook
+        assert runbook is not None  # noqa: S101 - the suite is only collected then
+        try:
+            config.stash[_TRACE] = trace(runbook)
+        except ProvadoError as error:
+            raise pytest.UsageError(mask(str(error))) from None
+    return config.stash[_TRACE]
+
+
+@contextmanager
+def rehearsing(config: pytest.Config) -> Iterator[Callable[[str], Proof]]:
+    """Perform rehearsals by name, each once, on servers that live as long as the block; the table of
+    sections and results is written to the output folder at its end."""
+    settings, results = settings_of(config), {}
+    with scratch_folder() as scratch, Ground(settings, scratch) as ground:
+
+        def perform_once(name: str) -> Proof:
+            if name not in results:
+                results[name] = perform(rehearsals()[name], ground)
+            proof = Proof(results[name].id, (results[name],))
+            proof.require_examined()
+            return proof
+
+        yield perform_once
+    write_table(settings.output, runbook_trace(config), results)
