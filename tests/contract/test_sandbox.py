@@ -85,6 +85,12 @@ def _one_of_each() -> list[Provided]:
     return [*engines.values()]
 
 
+# Redis reads and writes no files on request.
+only_postgres = pytest.mark.parametrize(
+    "running", _parameters([c for c in (*LOCAL, *IN_CONTAINERS) if c.postgres]), indirect=True, scope="module"
+)
+
+
 @pytest.fixture(scope="module", params=_parameters([*LOCAL, *IN_CONTAINERS]))
 def running(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server of each provider, shared by the tests that do it no harm."""
@@ -208,9 +214,8 @@ def test_has_no_way_out_to_a_network(running: Server, listener: tuple[int, Calla
     assert any("no network" in word for word in running.info.containment)
 
 
+@only_postgres
 def test_shares_a_folder(running: Server) -> None:
-    if not is_postgres(running):
-        pytest.skip("Redis writes no files on request")
     assert running.shared
     assert running.shared_inside
     (running.shared / "in.txt").write_text("42\n", "ascii")
@@ -231,10 +236,9 @@ def open_folders() -> Iterator[list[Path]]:
         shutil.rmtree(folder)
 
 
+@only_postgres
 def test_reads_and_writes_no_files_of_ours(running: Server, open_folders: list[Path]) -> None:
     """Only where the kernel gave it a view of its own; the evidence says when it did not."""
-    if not is_postgres(running):
-        pytest.skip("Redis reads and writes no files on request")
     if (
         running.info.kind == "local"
         and "files read-only but the sandbox's own" not in running.info.containment
