@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any, Final
 
 import hiredis
@@ -74,7 +75,9 @@ def read_all(
     past `deadline` (`time.monotonic()` seconds).
     """
     info = wire.info()
-    spaces = keyspace(info or wire.info("keyspace"))
+    if not info:  # without it nothing tells which databases there are: an empty answer would look like none
+        raise Refused("INFO", "NOPERM")
+    spaces = keyspace(info)
     total = sum(figures.get("keys", 0) for figures in spaces.values())
     facts = LiveFacts()
     reader = _Reader(wire, digester, facts, modern=server_version(info)[1] >= (7, 0))
@@ -159,8 +162,11 @@ class _Reader:
             left = [next(replies) for _ in names]
             listed, names = names, []
             if more:
-                cursor, names = next(replies)
+                cursor, names = _granted("SCAN", next(replies))
             # Nothing is under way any more: single questions may be asked again.
+            readable = [not isinstance(r, hiredis.ReplyError) for r in types]
+            self.facts.unreadable += readable.count(False)
+            listed, types, left = (list(compress(x, readable)) for x in (listed, types, left))
             typed = [
                 (k, t, e)
                 for k, t, e in zip(listed, types, self.expiries(listed, left), strict=True)
@@ -223,6 +229,12 @@ class _Reader:
     def field_expiry(self, key: bytes, fields: list[bytes]) -> dict[bytes, int]:
         times = self.wire.call("HPEXPIRETIME", key, "FIELDS", len(fields), *fields)
         return {f: t for f, t in zip(fields, times, strict=True) if t is not None and t >= 0}
+
+
+def _granted(command: str, reply: Any) -> Any:
+    if isinstance(reply, hiredis.ReplyError):
+        raise Refused(command, str(reply))
+    return reply
 
 
 def _pairs(flat: Sequence[Any]) -> dict[bytes, Any]:

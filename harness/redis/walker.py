@@ -1,7 +1,6 @@
 """Walking an RDB beside everything else: large files are read by a second process while a server loads them.
 
-`python -m harness.redis.walker ORDERS` is that process: it reads its orders and leaves facts and records in
-the drill's scratch folder.
+`main` is that process: it reads its orders and leaves facts and records in the drill's scratch folder.
 """
 
 from __future__ import annotations
@@ -24,7 +23,10 @@ from .digest import Digester, KeyClasses, record_maker
 from .rdb import RdbFacts, walk
 from .spool import Spool
 
-_LARGE: Final = 16 << 20
+LARGE: Final = 16 << 20
+_PROGRAM: Final = (
+    "import sys, pathlib; from harness.redis.walker import main; main(pathlib.Path(sys.argv[1]))"
+)
 
 
 @dataclass
@@ -64,23 +66,27 @@ class Walk:
 
 
 def start(
-    path: Path, salt: bytes, scratch: Path, deadline: float, progress: Callable[[int, int], None]
+    path: Path,
+    salt: bytes,
+    scratch: Path,
+    deadline: float,
+    progress: Callable[[int, int], None],
+    *,
+    large: int = LARGE,
 ) -> Walk:
-    """Begin to walk `path`; small files are done when this returns."""
+    """Begin to walk `path`; files below `large` bytes are done when this returns."""
     size = path.stat().st_size
     walking = Walk(path, scratch, deadline)
-    if size < _LARGE:
+    if size < large:
         spool = Spool(scratch)
         walking._done = _walk(path, size, salt, spool, deadline, lambda done: progress(done, size)), spool
         return walking
     orders = scratch / "walk.orders"
     left = deadline - time.monotonic()
     orders.write_text(
-        json.dumps({"path": str(path), "salt": salt.hex(), "seconds": left, "parent": os.getpid()})
+        json.dumps({"path": str(path.absolute()), "salt": salt.hex(), "seconds": left, "parent": os.getpid()})
     )
-    walking._child = process.start(
-        [sys.executable, "-m", "harness.redis.walker", orders], cwd=Path(__file__).parents[2]
-    )
+    walking._child = process.start([sys.executable, "-c", _PROGRAM, orders], cwd=Path(__file__).parents[2])
     weakref.finalize(walking, process.end, walking._child, grace_s=1)
     return walking
 
@@ -102,7 +108,8 @@ def _walk(
 
 
 def _to_json(facts: RdbFacts) -> dict[str, Any]:
-    return {**asdict(facts), "module_aux": sorted(facts.module_aux)}
+    counts = {name: dict(getattr(facts, name)) for name in ("keys", "expires")}
+    return {**asdict(facts), **counts, "module_aux": sorted(facts.module_aux)}
 
 
 def _from_json(data: dict[str, Any]) -> RdbFacts:
@@ -130,7 +137,3 @@ def main(orders_file: Path) -> None:
         spool.save(scratch / "walk.spool.index")
     (scratch / "walk.names").write_text(json.dumps(spool.classes.names))
     (scratch / "walk.json").write_text(json.dumps(_to_json(facts)))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -161,7 +161,10 @@ def test_an_old_file_under_a_new_name(source: tuple[Running, bytes, Path], tmp_p
     ids=["payload", "twice", "lost", "counter", "repeat", "gone"],
 )
 def test_queues(
-    commands: tuple[tuple[object, ...], ...], words: str, source: tuple[Running, bytes, Path], tmp_path: Path
+    commands: tuple[tuple[str | int, ...], ...],
+    words: str,
+    source: tuple[Running, bytes, Path],
+    tmp_path: Path,
 ) -> None:
     data = tmp_path / "data"
     data.mkdir()
