@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..component import Component
-from . import checks_artifact, checks_file, checks_manifest, checks_usability
+from . import checks_artifact, checks_declared, checks_file, checks_manifest, checks_usability
 from .inspect import inspect
 from .restore import RestoredPostgres, outcome, restore
 from .source import recognise
@@ -15,5 +15,11 @@ COMPONENT = Component(
     restore=restore,
     subject=RestoredPostgres,
     outcome=outcome,
-    checks=(*checks_file.CHECKS, *checks_artifact.CHECKS, *checks_manifest.CHECKS, *checks_usability.CHECKS),
+    checks=(
+        *checks_file.CHECKS,
+        *checks_artifact.CHECKS,
+        *checks_manifest.CHECKS,
+        *checks_usability.CHECKS,
+        *checks_declared.CHECKS,
+    ),
 )
