@@ -29,7 +29,7 @@ from .tuning import NOT_FROM_BACKUP, own_files, postgres_tuning, redis_tuning
 _RUN, _SHARED, _GO, _CONFIG = "/provado/run", "/provado/shared", "/tmp/provado-go", "/tmp/provado.conf"  # noqa: S108
 # Runs first, as root, in the container: shows that it sees our folder, waits for files that are copied in.
 _BEGIN = (
-    f": 2>/dev/null >{_SHARED}/.here; "
+    f"(: >{_SHARED}/.here) 2>/dev/null; "
     f'while [ -n "$PROVADO_WAIT" ] && [ ! -e {_GO} ]; do sleep 0.02; done; '
     'if command -v docker-entrypoint.sh >/dev/null; then exec docker-entrypoint.sh "$@"; fi; exec "$@"'
 )

@@ -17,7 +17,17 @@ import psycopg
 import pytest
 
 from harness.errors import SandboxError
-from harness.sandbox import PostgresRequest, contain, folders, local, postgres_sandbox, template
+from harness.sandbox import (
+    PostgresRequest,
+    RedisRequest,
+    contain,
+    engine,
+    folders,
+    local,
+    postgres_sandbox,
+    redis_sandbox,
+    template,
+)
 from harness.sandbox.binaries import Binaries, postgres_servers
 from harness.settings import SandboxSettings
 
@@ -216,6 +226,24 @@ def test_the_deadline_ends_the_wait() -> None:
         postgres_sandbox(PostgresRequest(), SandboxSettings(kind="local"), deadline=time.monotonic() - 1),
     ):
         pytest.fail("the time was up before it began")
+
+
+@pytest.mark.container
+def test_an_engine_that_sees_other_files_publishes_on_loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = engine.connect()
+    if client is None or not engine.local_image(client, "redis:7"):
+        pytest.skip("no container engine with the images of tests/images/build.py: NOT tested")
+    monkeypatch.setattr(engine, "shares_files", lambda: False)
+    settings, deadline = SandboxSettings(kind="container"), time.monotonic() + 60
+    with redis_sandbox(RedisRequest(rdb_version=10), settings, deadline=deadline) as server:
+        assert server.unix_socket is None
+        assert server.shared is None
+        with socket.create_connection((server.host, server.port), timeout=5) as connection:
+            connection.sendall(b"PING\r\n")
+            assert connection.recv(64).startswith(b"-NOAUTH")
+        assert "network not blocked" in server.info.containment[0]
+        (box,) = client.containers.list(filters={"label": "provado.sandbox", "publish": str(server.port)})
+        assert {b["HostIp"] for bound in box.ports.values() for b in bound or ()} == {"127.0.0.1"}
 
 
 def test_passwords_stand_in_no_command_line() -> None:
