@@ -41,5 +41,5 @@ def typecheck(session: nox.Session) -> None:
 def benchmarks(session: nox.Session) -> None:
     """Speed as ratios against the runbook's own commands; needs PostgreSQL and Redis."""
     session.install(".[embedded]")
-    for script in sorted(Path("benchmarks").glob("bench_*.py")):
+    for script in sorted(Path("benchmarks").glob("*_*.py")):
         session.run("python", str(script), *session.posargs)

@@ -12,11 +12,12 @@ chooses backups, `control(id)` and `proves(what)` say what a test stands for in 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from .components import NAMES
+from .run.stash import STATE
 
 if TYPE_CHECKING:
     from .manifest import Manifest
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from .run.live import RestoredDatabase, RestoredKeys
     from .run.proof import Proof, VerdictProof
     from .run.pytest_state import State
-
-STATE: Final = pytest.StashKey["State"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,6 +1,6 @@
 """Suites about more than one backup are collected where provado.yaml declares what they are about."""
 
-from harness.run.wider import declared
+from harness.run.declared import declared
 
 
 def pytest_ignore_collect(collection_path, config):

@@ -3,7 +3,7 @@
 import pytest
 
 from harness.consistency import apart_s, ask
-from harness.run.wider import settings_of
+from harness.run.declared import settings_of
 
 
 def pytest_generate_tests(metafunc):

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from ..components import NAMES
 from ..errors import ProvadoError
 from ..redact import mask
 from .options import config_option, overrides, sandbox_options
@@ -125,7 +126,7 @@ def _run_pytest(state: State, reports: Path, said: IO[str]) -> int:
     """
     import pytest
 
-    from .. import plugin
+    from ..run.stash import STATE
     from ..run.suites import suites
 
     class Planned:
@@ -133,10 +134,11 @@ def _run_pytest(state: State, reports: Path, said: IO[str]) -> int:
 
         @pytest.hookimpl(tryfirst=True)
         def pytest_configure(self, config: pytest.Config) -> None:
-            config.stash[plugin.STATE] = state
+            config.stash[STATE] = state
 
     folder = str(suites())
-    arguments = [folder, "-c", os.devnull, "--rootdir", folder, "--noconftest", "--assert=plain"]
+    arguments = [str(suites() / f"test_{name}.py") for name in _suites(state)]
+    arguments += ["-c", os.devnull, "--rootdir", folder, "--noconftest", "--assert=plain"]
     arguments += ["--tb=short", "--capture=no", "--strict-markers", "-o", "junit_suite_name=provado"]
     # About places and procedures, not about one backup: `provado monitor` and `provado rehearse`.
     arguments += [f"--ignore={folder}/{name}" for name in ("test_policy.py", "test_runbook.py")]
@@ -156,6 +158,12 @@ def _run_pytest(state: State, reports: Path, said: IO[str]) -> int:
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _suites(state: State) -> list[str]:
+    """What is about the drills of this run; schedule and runbook are for `monitor` and `pytest suites/`."""
+    consistency = state.session.plan.settings.consistency
+    return [*NAMES, *(["consistency"] if consistency.rules or consistency.window else []), "drill"]
 
 
 @contextlib.contextmanager

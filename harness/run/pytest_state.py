@@ -292,25 +292,30 @@ def _indices(item: pytest.Item) -> list[int]:
 
 
 def _user_result(item: pytest.Item, report: pytest.TestReport, drill: Drill) -> CheckResult:
-    """A user's test as a check. Its assertion's text stays out: it may quote data."""
+    """A user's test as a check. Its assertion's text stays out, since it may quote data; what our own suites
+    say is in words that were written for the record."""
     marker = item.get_closest_marker("proves")
     proves = Proves.DATA
     with contextlib.suppress(ValueError, IndexError):
         proves = Proves(marker.args[0]) if marker else proves
     controls = tuple(str(m.args[0]) for m in item.iter_markers("control") if m.args)
     bare = item.name.split("[")[0]
+    ours = item.path.parent == suites()
     name = f"test.{item.path.stem}.{bare}"
+    if ours:
+        name = f"{item.path.stem}.{bare}".replace("test_", "").replace("_", "-")
     status = {"passed": Status.PASS, "failed": Status.FAIL, "skipped": Status.NOT_RUN}[report.outcome]
     if report.when == "setup" and report.failed:
         status = Status.ERROR
     findings: tuple[Finding, ...] = ()
     if status is Status.FAIL:
+        message = report.longreprtext.strip().splitlines()[0] if ours and report.longreprtext.strip() else ""
         findings = (
             Finding(
                 name,
                 Severity.HIGH,
                 drill.artifact.path.name,
-                "a test of your own failed on the restored backup",
+                message or "a test of your own failed on the restored backup",
                 Origin.DECLARED,
                 remedy=f"run it alone to see why: pytest {item.path.name}::{bare}",
             ),

@@ -1,4 +1,4 @@
-"""For the suites that look beyond one backup: policy, runbook, and whether they are declared at all."""
+"""For the suites that look beyond one backup: policy and runbook."""
 
 from __future__ import annotations
 
@@ -20,34 +20,11 @@ from ..redact import mask
 from ..runbook.ground import Ground
 from ..runbook.trace import Trace, perform, rehearsals, trace, write_table
 from ..scratch import scratch_folder
-from ..settings import Settings, load_settings
+from .declared import settings_of
 from .proof import Proof
 
-_SETTINGS: Final = pytest.StashKey[Settings]()
 _TRACE: Final = pytest.StashKey[Trace]()
 _REPORT: Final = pytest.StashKey[Report]()
-
-
-def settings_of(config: pytest.Config) -> Settings:
-    """provado.yaml of this session; a usage error of pytest's when it is wrong."""
-    if _SETTINGS not in config.stash:
-        option = getattr(config.option, "provado_config", None)
-        output = getattr(config.option, "provado_output", None)
-        try:
-            config.stash[_SETTINGS] = load_settings(Path(option) if option else None, {("output",): output})
-        except ProvadoError as error:
-            raise pytest.UsageError(mask(str(error))) from None
-    return config.stash[_SETTINGS]
-
-
-def declared(config: pytest.Config, suite: str) -> bool:
-    """Whether provado.yaml asks for what a suite (`test_policy.py` ...) is about."""
-    settings = settings_of(config)
-    return {
-        "test_policy.py": "policy" in settings.model_fields_set,
-        "test_runbook.py": settings.runbook is not None,
-        "test_consistency.py": bool(settings.consistency.rules or settings.consistency.window),
-    }.get(suite, True)
 
 
 def policy_report(config: pytest.Config) -> Report:

@@ -175,7 +175,7 @@ def test_the_plugin_costs_other_projects_next_to_nothing(pytester):
         import sys
 
         def test_nothing_heavy_was_imported():
-            heavy = {"psycopg", "redis", "pydantic", "testcontainers", "harness.drill", "harness.run"}
+            heavy = {"psycopg", "redis", "pydantic", "testcontainers", "harness.drill"}
             loaded = sorted(heavy & set(sys.modules))
             assert loaded == []
         """
