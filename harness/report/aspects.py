@@ -67,33 +67,37 @@ class Aspect:
 
 
 def aspects(backups: Iterable[Mapping[str, Any]]) -> tuple[Aspect, ...]:
-    """All aspects over the given backups: proven only when each backup's checks prove it."""
-    per_backup = [_of_one(b["checks"]) for b in backups]
+    """All aspects over the given backups: proven only when each backup that has checks of it proves it."""
+    per_backup = [_of_one(b) for b in backups]
     return tuple(_merged(key, [one[key] for one in per_backup]) for key in ASPECTS)
 
 
-def _of_one(checks: Iterable[Mapping[str, Any]]) -> dict[str, Aspect]:
+def _of_one(backup: Mapping[str, Any]) -> dict[str, Aspect]:
     by_key: dict[str, list[Mapping[str, Any]]] = {key: [] for key in ASPECTS}
-    for check in checks:
+    for check in backup["checks"]:
         by_key.setdefault(check["proves"], []).append(check)
-    return {key: _judged(key, found) for key, found in by_key.items()}
+    judged = backup["verdict"] != "inconclusive"
+    return {key: _judged(key, found, judged) for key, found in by_key.items()}
 
 
-def _judged(key: str, checks: list[Mapping[str, Any]]) -> Aspect:
+def _judged(key: str, checks: list[Mapping[str, Any]], judged: bool) -> Aspect:
+    """Checks that had nothing to look at (no large objects, no manifest) take nothing from what others
+    prove: `origins` says what it was proven against. Where the drill could not judge they do."""
     passed = [c for c in checks if c["status"] == "pass"]
     if any(c["status"] == "fail" for c in checks):
         state = "failed"
     elif not passed:
         state = "unproven"
     else:
-        state = "proven" if len(passed) == len(checks) else "partly"
+        idle = sum(c["status"] == "not_run" for c in checks) if judged else 0
+        state = "proven" if len(passed) + idle == len(checks) else "partly"
     origins = tuple(o for o in ORIGINS if any(c["origin"] == o for c in passed))
     doubts = sum(c["status"] in ("error", "waived") for c in checks)
     return Aspect(key, state, len(passed), len(checks), doubts, origins)
 
 
 def _merged(key: str, parts: list[Aspect]) -> Aspect:
-    states = {p.state for p in parts}
+    states = {p.state for p in parts if p.total}
     if "failed" in states:
         state = "failed"
     elif not states or states == {"unproven"}:

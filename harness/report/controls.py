@@ -95,10 +95,14 @@ def overdue(moments: Sequence[datetime]) -> list[tuple[datetime, datetime]]:
 
 
 def _proven(aspect: Aspect, backups: Sequence[Mapping[str, Any]]) -> bool:
-    """The aspect holds for every backup: one that was not examined cannot hide behind another."""
-    return aspect.holds and all(
-        any(c["status"] == "pass" and c["proves"] == aspect.key for c in b["checks"]) for b in backups
-    )
+    """The aspect holds, and no backup hides behind another: each must have been restored and compared,
+    and none may have checks of the aspect of which no one passed."""
+    required = aspect.key in ("restore", "data")
+    for backup in backups:
+        about = [c["status"] for c in backup["checks"] if c["proves"] == aspect.key]
+        if "pass" not in about and (about or required):
+            return False
+    return aspect.holds
 
 
 def _compared(backup: Mapping[str, Any]) -> bool:

@@ -79,7 +79,14 @@ def test_an_aspect_is_proven_only_when_every_backup_proves_it() -> None:
         samples.evidence(samples.redis())["backups"],
     )
     assert {a.key: a.state for a in aspects(whole)}["schema"] == "proven"
-    assert {a.key: a.state for a in aspects([*whole, *part])}["schema"] == "partly"
+    assert {a.key: a.state for a in aspects([*whole, *part])}["schema"] == "proven"  # Redis has no schema
+    unknown = samples.evidence(samples.blocked())["backups"]
+    assert {a.key: a.state for a in aspects([*whole, *unknown])}["schema"] == "partly"
+    for check in whole[0]["checks"]:
+        if check["id"] == "pg.rows-of-source":
+            check |= {"status": "not_run", "reason": "no manifest"}
+    (data,) = [a for a in aspects(whole) if a.key == "data"]
+    assert (data.state, data.passed, data.total, data.origins) == ("proven", 2, 3, ("artifact",))
     bad = samples.evidence(samples.failing())["backups"]
     assert {a.key: a.state for a in aspects([*whole, *bad])}["data"] == "failed"
 
