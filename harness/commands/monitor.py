@@ -61,4 +61,4 @@ def command(
     if target and (report.verdict is not Verdict.PASS or report.escalation.level):
         send(read_secret(target), message(report))
     if report.verdict is not Verdict.PASS:
-        raise SystemExit(report.verdict.exit_code)
+        raise click.exceptions.Exit(report.verdict.exit_code)

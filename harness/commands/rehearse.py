@@ -68,7 +68,7 @@ def command(
             click.echo(f"ASTRAY   the mapping names a section that is not there: {slug}")
         click.echo(f"{judged.value.upper()}  {path}")
     if judged is not Verdict.PASS:
-        raise SystemExit(judged.exit_code)
+        raise click.exceptions.Exit(judged.exit_code)
 
 
 def _trace(settings: Settings, wanted: tuple[str, ...]) -> Trace:

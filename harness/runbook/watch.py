@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, Final
 
-from ..check import Check, NotRun, check
+from ..backups import Log
+from ..check import Check, check
 from ..model import Finding, Severity
 from ..policy import checks as policy
 from ..policy.escalation import escalate
 from ..policy.monitor import look, prometheus, screen
 from ..policy.retention import plan, rule_of
-from ..policy.state import State
+from ..policy.state import LOG_NAME, State, read_log
 from ..policy.webhook import message, send
 from ..redact import Secret
 from .ground import Ground
@@ -133,13 +134,16 @@ def escalation(self: Check, ground: Ground) -> Iterator[Finding]:
 
 @check("runbook.log", proves="objective", severity="medium", origin="declared", remedy=_REMEDY)
 def log(self: Check, ground: Ground) -> Iterator[Finding]:
-    """The backups' folders keep a log that tells what was taken."""
+    """A log line is written where people look for it, and the logs there are tell their times."""
     state = ground.state()
-    if not state.logs:
-        raise NotRun("no folder of backups has a backup.log")
-    for folder, found in state.logs.items():
-        if found.begins is None:
-            yield self.finding(str(folder / "backup.log"), "tells no time")
+    folder = ground.folder("log")
+    Log(folder, state.policy.zone).write("Backup concluído: rehearsal-daily-20260101-020000.sql.gz")
+    found = {folder: read_log(folder / LOG_NAME, state.policy), **state.logs}
+    if not found[folder].names:
+        yield self.finding(LOG_NAME, "does not tell which backup was taken")
+    for place, told in found.items():
+        if told.begins is None:
+            yield self.finding(str(place / LOG_NAME), "tells no time")
 
 
 CHECKS: Final = (
