@@ -10,8 +10,9 @@ from typing import Final
 from ..check import Check, NotRun, check
 from ..manifest import Manifest
 from ..model import Finding, Origin, Proves, Severity
-from .compare import ADDED, CHANGED, MISSING, Comparison, Difference, compare_objects
+from .compare import compare_objects
 from .compare_data import Rows, Unequal, compare_large_objects, compare_rows, compare_sequences
+from .difference import ADDED, CHANGED, MISSING, RIGHTS, Comparison, Difference
 from .truth import PostgresSubject, copy_facts, source_facts, way_of
 
 _SHOWN: Final = 25  # findings per class; the rest are counted
@@ -63,7 +64,7 @@ def _comparison(subject: PostgresSubject) -> Comparison:
 
 _HIGH = Severity.HIGH
 _ROLE_KINDS: Final = frozenset({"role", "role password", "membership"})
-_RIGHT_KINDS: Final = frozenset({"owner", "privileges", "default privileges", "system privileges"})
+_RIGHT_KINDS: Final = RIGHTS | {"owner"}
 _DATABASE_KINDS: Final = frozenset({"database", "setting"})
 
 

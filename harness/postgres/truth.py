@@ -16,7 +16,7 @@ from ..manifest import Manifest
 from ..model import Artifact
 from ..settings import Settings
 from . import capture
-from .compare import Way
+from .difference import Way
 from .facts import DumpFacts
 from .fingerprint import Connection
 

@@ -12,7 +12,8 @@ from live_servers import live, postgres
 from pg_subject import make_zoo
 from pg_zoo import MUTATIONS
 
-from harness.postgres.compare import ADDED, MISSING, Way, compare_objects
+from harness.postgres.compare import compare_objects
+from harness.postgres.difference import ADDED, MISSING, Way
 from harness.postgres.fingerprint import fingerprint, object_digest, pin, unqualified
 from harness.sandbox import Server
 
