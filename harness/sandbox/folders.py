@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shutil
 import stat
 import struct
 import tempfile
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from ..errors import SandboxError
 
 PREFIX = "provado-sandbox-"
 _GET_FLAGS, _SET_FLAGS, _TOP_FOLDER = 0x80086601, 0x40086602, 0x00020000
-# A Unix socket's address holds 107 bytes; "/run/.s.PGSQL.5432" and mkdtemp's eight letters come on top.
+# A Unix socket's address holds 107 bytes; "/run/.s.PGSQL.5432" and eight random letters come on top.
 _LONGEST_BASE = 107 - len(PREFIX) - 8 - len("/run/.s.PGSQL.5432") - 2
 
 
@@ -61,18 +63,25 @@ def reachable(path: Path) -> bool:
         return False
 
 
-def new_sandbox_folder() -> Path:
+def new_sandbox_folder(announce: Callable[[Path], None]) -> Path:
     """A fresh folder that only we (and, as root, the server's user by way of its own subfolders) can enter.
+
+    `announce` is told its name before it is made, so that a lease names it from the first moment.
 
     It lies in TMPDIR when that suits, else in /var/tmp, else in /tmp: a restored database is large, and /tmp
     is memory on many systems. Raises SandboxError when none can be written.
     """
     named = os.environ.get("TMPDIR")
-    for base in ([Path(named)] if named else []) + [Path("/var/tmp"), Path("/tmp")]:  # noqa: S108 - by mkdtemp
+    for candidate in ([Path(named)] if named else []) + [Path("/var/tmp"), Path("/tmp")]:  # noqa: S108
+        base = candidate.resolve()
         if len(os.fsencode(base)) > _LONGEST_BASE or (os.geteuid() == 0 and not reachable(base)):
             continue
+        folder = base / f"{PREFIX}{secrets.token_hex(4)}"
+        if not os.access(base, os.W_OK | os.X_OK):
+            continue
+        announce(folder)
         try:
-            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base)).resolve()
+            folder.mkdir(mode=0o700)  # refuses what is already there, links included
         except OSError:
             continue
         if os.geteuid() == 0:

@@ -67,13 +67,19 @@ class Instance:
 
 
 def create(user: User | None) -> Instance:
-    """A folder, leased before anything else happens in it."""
-    folder = folders.new_sandbox_folder()
-    name = f"{folder.name.removeprefix(folders.PREFIX)}-{secrets.token_hex(4)}"
-    made = Instance(name, folder, user, lease.Lease(lease.this_process(), lease.namespace(), str(folder)))
+    """A folder, leased before it is made."""
+    name = secrets.token_hex(8)
+    owner, space = lease.this_process(), lease.namespace()
+    try:
+        folder = folders.new_sandbox_folder(
+            lambda path: lease.write(name, lease.Lease(owner, space, str(path)))
+        )
+    except SandboxError:
+        lease.drop(name)
+        raise
+    made = Instance(name, folder, user, lease.Lease(owner, space, str(folder)))
     with _LOCK:
         _LIVE[name] = lambda: teardown(made)
-    lease.write(name, made.lease)
     made.log_file.touch(mode=0o600)
     return made
 

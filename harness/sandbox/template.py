@@ -12,7 +12,6 @@ import json
 import os
 import secrets
 import shutil
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from .. import process
 from ..errors import SandboxError
 from ..process import User
 from ..redact import Secret
-from . import folders
+from . import folders, instance
 from .binaries import Binaries
 
 _FORMAT = 1  # raise when initdb's options change
@@ -81,15 +80,13 @@ def _census(data: Path) -> tuple[int, int]:
 
 
 def _make(place: Path, server: Binaries, user: User | None, deadline: float) -> Template:
-    work = folders.new_sandbox_folder()  # where the server's user can write
+    work = instance.create(user)
     try:
-        home = work / "init"
-        home.mkdir(mode=0o700)
+        home = instance.subfolder(work, "init")  # where the server's user can write
         password = secrets.token_hex(24)
         pwfile = home / "pw"
         pwfile.write_text(password, "ascii")
         if user:
-            os.chown(home, user.uid, user.gid)
             os.chown(pwfile, user.uid, user.gid)
         tried = []
         for locale in ("C.UTF-8", "C"):
@@ -113,7 +110,9 @@ def _make(place: Path, server: Binaries, user: User | None, deadline: float) -> 
                 where=str(server.server.parent),
                 remedy="Check the installation, or name another one with --postgres-bin",
             )
-        fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=place.parent))
+        fresh = place.with_name(f".new-{place.name}")  # we hold its lock: one of that name is a crashed run's
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o700)
         copy_tree(home / "data", fresh / "data", None)
         meta = {"census": _census(fresh / "data"), "password": password}
         (fresh / "template.json").write_text(json.dumps(meta), "utf-8")
@@ -121,7 +120,7 @@ def _make(place: Path, server: Binaries, user: User | None, deadline: float) -> 
         fresh.rename(place)
         return Template(place / "data", Secret(password))
     finally:
-        folders.remove(work)
+        instance.teardown(work)
 
 
 def copy_tree(
