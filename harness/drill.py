@@ -94,6 +94,10 @@ class Drill:
             self._closed = self._record(outcome, outcome.teardown)
         return self._closed
 
+    def abandon(self) -> None:
+        """Tear down without a record, after an interrupt."""
+        self._stack.close()
+
     def _after_restore(self) -> None:
         """The user's own steps, which may change the restored database: after everything looked at it."""
         if not (self.restored and self.settings.after_restore and self.component.name == "postgres"):

@@ -127,7 +127,7 @@ class Session:
             self._pool.shutdown(wait=True, cancel_futures=True)
         for slot in self.slots:
             if slot.drill and not slot.evidence:
-                slot.drill.close()
+                slot.drill.abandon()
 
     def _start_all(self) -> None:
         if self._pool is None:
