@@ -38,6 +38,10 @@ _QUOTABLE: Final = (
     errors.WrongObjectType,
     errors.DependentObjectsStillExist,
 )
+_ROLE: Final = re.compile(r'role "(.+)" does not exist')
+_TABLESPACE: Final = re.compile(
+    r'(?:tablespace|invalid value for parameter "default_tablespace":) "(.+?)"(?: does not exist)?$'
+)
 _VERBS: Final = {
     b"CREATE",
     b"ALTER",
@@ -51,6 +55,7 @@ _VERBS: Final = {
     b"SELECT",
 }
 _LABEL_WORDS: Final = 4
+_LITERAL: Final = re.compile(rb"['$(]")  # values may begin here
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,17 @@ def harmless(statement: bytes, error: psycopg.Error) -> bool:
     return isinstance(error, errors.DuplicateSchema) and head.startswith(b"CREATE SCHEMA PUBLIC")
 
 
+def lacked(error: psycopg.Error) -> tuple[str, str] | None:
+    """The role or tablespace ("role" or "tablespace", name) whose absence a statement failed for."""
+    if not isinstance(error, errors.UndefinedObject | errors.InvalidParameterValue):
+        return None
+    message = error.diag.message_primary or ""
+    if found := _ROLE.search(message):
+        return "role", found[1]
+    found = _TABLESPACE.search(message)
+    return ("tablespace", found[1]) if found else None
+
+
 def explain(error: psycopg.Error) -> str:
     """What the server complained about, without any value it may have quoted."""
     if isinstance(error, _QUOTABLE) and error.diag.message_primary:
@@ -137,7 +153,7 @@ def label(entry: Entry | None, statement: bytes) -> str:
     """What a statement is about: its TOC entry, else its first words when those are catalog names."""
     if entry:
         return f"{entry.type} {entry.schema + '.' if entry.schema else ''}{entry.name}"
-    words = statement[:160].split(b"(")[0].split()
+    words = _LITERAL.split(statement[:160])[0].split()
     if not words or words[0].upper() not in _VERBS:
         return "a statement"
     return b" ".join(words[:_LABEL_WORDS]).decode("utf-8", "replace")

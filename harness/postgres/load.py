@@ -21,7 +21,7 @@ from psycopg.pq import TransactionStatus
 from . import patterns
 from .dump import Copy, Meta, Statement, read_dump
 from .facts import DumpFacts, Planned, TableData
-from .failures import Failure, failure, label
+from .failures import Failure, failure, label, lacked
 from .hostile import classify, classify_insert
 from .pool import Connection, Pool
 from .proof import resolve
@@ -30,15 +30,6 @@ MAX_FAILURES: Final = 200
 EARLY_BYTES: Final = 1 << 20  # smaller tables are not worth the hand-over to another connection
 _BATCH: Final = 500
 
-_ROLE: Final = re.compile(r'role "(.+)" does not exist')
-_TABLESPACE: Final = re.compile(
-    r'(?:tablespace|invalid value for parameter "default_tablespace":) "(.+?)"(?: does not exist)?$'
-)
-_LOCALE: Final = re.compile(
-    rb" (LOCALE|LC_COLLATE|LC_CTYPE|ICU_LOCALE|BUILTIN_LOCALE|COLLATION_VERSION|ICU_RULES) = '(?:[^']|'')*'",
-    re.I,
-)
-_PROVIDER: Final = re.compile(rb" LOCALE_PROVIDER = \w+", re.I)
 _ALTER_ROLE: Final = re.compile(rb'\s*ALTER (?:ROLE|USER) ("[^"]+"|\S+) WITH SUPERUSER ', re.I)
 _VALUES: Final = re.compile(rb"INSERT INTO [^']*?\bVALUES\b", re.I)
 _QUALIFIED: Final = re.compile(rb'COPY ((?:"(?:[^"]|"")+"|[^\s."(]+)\.(?:"(?:[^"]|"")+"|[^\s."(]+))', re.I)
@@ -346,16 +337,11 @@ class Loader:
                 self._create_database(item)
                 return
             first = error
-        if isinstance(
-            first, errors.DuplicateDatabase
-        ):  # the dump of `postgres` itself, or one database twice
+        if isinstance(first, errors.DuplicateDatabase):  # `postgres` itself, or one database twice
             self._record(replace(failure(item.line, item.entry, item.sql, first), kind="harmless"))
             return
-        mapped = _LOCALE.sub(b"", _PROVIDER.sub(b"", item.sql))
-        if patterns.database_encoding(mapped) not in (None, "UTF8"):
-            mapped += b" LOCALE = 'C'"  # the only one that goes with every encoding
         try:
-            self._send(mapped)
+            self._send(patterns.without_locale(item.sql))
             self.loaded.mapped_locales.append(label(item.entry, item.sql))
         except psycopg.Error:
             self._record(failure(item.line, item.entry, item.sql, first))
@@ -372,19 +358,18 @@ class Loader:
 
     def _placeholder(self, error: psycopg.Error) -> bool:
         """Create the missing role or tablespace that `error` is about; False if it is about another thing."""
-        message = error.diag.message_primary or ""
-        if not isinstance(error, errors.UndefinedObject | errors.InvalidParameterValue):
+        lacking = lacked(error)
+        if lacking is None:
             return False
-        if found := _ROLE.search(message):
+        kind, name = lacking
+        if kind == "role":
             made, statement = self.loaded.placeholder_roles, sql.SQL("CREATE ROLE {} NOLOGIN")
-        elif found := _TABLESPACE.search(message):
-            made, statement = self.loaded.placeholder_tablespaces, sql.SQL("CREATE TABLESPACE {} LOCATION ''")
         else:
+            made, statement = self.loaded.placeholder_tablespaces, sql.SQL("CREATE TABLESPACE {} LOCATION ''")
+        if name in made:
             return False
-        if found[1] in made:
-            return False
-        made.append(found[1])
-        return self._admin(statement.format(sql.Identifier(found[1])))
+        made.append(name)
+        return self._admin(statement.format(sql.Identifier(name)))
 
     def _admin(self, statement: sql.Composed) -> bool:
         with self.connect(self.home) as conn:

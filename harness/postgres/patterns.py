@@ -17,6 +17,11 @@ _TABLESPACE: Final = re.compile(
 _ROLE: Final = re.compile(
     rb"ALTER (?:ROLE|USER) (" + _QUOTED + rb"|\S+)\s+(?!SET\s|RESET\s|IN\s+DATABASE\s)", re.I
 )
+_LOCALE: Final = re.compile(
+    rb" (LOCALE|LC_COLLATE|LC_CTYPE|ICU_LOCALE|BUILTIN_LOCALE|COLLATION_VERSION|ICU_RULES) = '(?:[^']|'')*'",
+    re.I,
+)
+_PROVIDER: Final = re.compile(rb" LOCALE_PROVIDER = \w+", re.I)
 _ENCODING: Final = re.compile(rb"\bENCODING = '?(\w+)'?", re.I)
 _CREATE_EXTENSION: Final = re.compile(
     rb"CREATE EXTENSION (?:IF NOT EXISTS )?(" + _QUOTED + rb"|[\w-]+)", re.I
@@ -80,10 +85,13 @@ def altered_role(sql: bytes) -> str | None:
     return unquoted(found[1]) if found else None
 
 
-def database_encoding(sql: bytes) -> str | None:
-    """Encoding that a CREATE DATABASE names, in capitals."""
-    found = _ENCODING.search(sql)
-    return found[1].decode("ascii").upper() if found else None
+def without_locale(sql: bytes) -> bytes:
+    """A CREATE DATABASE without its locale, for a server that lacks it."""
+    bare = _LOCALE.sub(b"", _PROVIDER.sub(b"", sql))
+    encoding = _ENCODING.search(bare)
+    if encoding and encoding[1].upper() != b"UTF8":
+        return bare + b" LOCALE = 'C'"  # the only one that goes with every encoding
+    return bare
 
 
 def created_extension(sql: bytes) -> str | None:

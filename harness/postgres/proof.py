@@ -172,9 +172,7 @@ def connect(server: Server, database: str, *, pinned: bool = False) -> Connectio
 
     Raises SandboxError when the server is gone, psycopg.OperationalError when the database is not there.
     """
-    logging.getLogger("psycopg").setLevel(
-        logging.CRITICAL
-    )  # its warnings quote the server, which quotes rows
+    logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # its warnings may quote rows
     if not server.alive():
         raise SandboxError("the sandbox server ended by itself", remedy="see the limits in `sandbox:`")
     settings = {**_LIKE_PG_DUMP, **_OURS, **(_PINNED if pinned else {})}
