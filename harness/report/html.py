@@ -74,6 +74,7 @@ GONE: Final = (
     ("directory_gone", "files"),
 )
 _UNPROVEN_SHOWN: Final = 8
+_NOTHING_OF: Final = ("provado.yaml ", "the backup holds no ", "the backup sets no ", "the source has no ")
 
 
 @dataclass(frozen=True)
@@ -269,14 +270,20 @@ def _next_step(e: Mapping[str, Any], failures: Sequence[tuple[Mapping[str, Any],
 
 
 def _unproven(e: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
-    """What stays unproven, each sentence once with the backups it is true of; the commonest first."""
+    """What stays unproven, each sentence once with the backups it is true of: what kept a drill from judging
+    first, what there was nothing of last."""
     found: dict[str, list[str]] = {}
     for backup in e["backups"]:
         if backup.get("blocked"):
             found.setdefault(backup["blocked"], []).append(view.backup_name(backup))
         for text in backup["unproven"]:
             found.setdefault(text, []).append(view.backup_name(backup))
-    return sorted(found.items(), key=lambda item: -len(item[1]))
+    blocked = {b.get("blocked") for b in e["backups"]}
+
+    def rank(item: tuple[str, list[str]]) -> tuple[bool, bool, int]:
+        return item[0] not in blocked, item[0].startswith(_NOTHING_OF), -len(item[1])
+
+    return sorted(found.items(), key=rank)
 
 
 def _retention(e: Mapping[str, Any]) -> dict[str, float]:

@@ -139,6 +139,8 @@ class Words:
             return "—"
         sign = "−" if seconds < 0 else ""
         s = abs(seconds)
+        if 0 < s < 0.0005:
+            return "< 1 ms"
         if s < 1:
             return f"{sign}{self.number(s * 1000, 0)} ms"
         if s < 60:

@@ -149,8 +149,9 @@ def test_numbers_times_and_amounts_of_both_languages() -> None:
         .time("2026-11-24T02:00:00Z")
         .startswith("24 Nov 2026, 07:45:00 UTC+05:45")
     )
-    assert [en.duration(s) for s in (None, 0.04, 3.25, 61, 3600, 90000, 5 * 86400 + 7200, -30)] == [
+    assert [en.duration(s) for s in (None, 0.0001, 0.04, 3.25, 61, 3600, 90000, 5 * 86400 + 7200, -30)] == [
         "—",
+        "< 1 ms",
         "40 ms",
         "3.2 s",
         "1 min 1 s",
