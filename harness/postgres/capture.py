@@ -6,8 +6,9 @@ the snapshot is taken: TRUNCATE is not MVCC-safe. Sequences know no snapshots: t
 behind.
 
 Needed: a role that may SELECT from every table and sequence, with BYPASSRLS where row security is on
-(`pg_read_all_data` and BYPASSRLS suffice). Superuser rights add role passwords' methods, large objects of
-others and subscriptions' connections; without them the manifest says what it could not read.
+(`pg_read_all_data` and BYPASSRLS suffice). Superuser rights add large objects of others. What a role could
+not read (role passwords' methods, user mappings, subscriptions' connections without `pg_read_all_data`) the
+manifest says.
 """
 
 from __future__ import annotations
@@ -291,14 +292,11 @@ def _unreadable(conn: Connection) -> set[str]:
     """Classes whose catalogs this role may not read, by name."""
     from .fingerprint_cluster import RESTRICTED
 
-    found = {
+    return {
         name
         for name, (table, column) in RESTRICTED.items()
         if not _may(conn, f"has_column_privilege('{table}', '{column}', 'SELECT')")
     }
-    if not _may(conn, "(SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"):
-        found.add("user mapping")
-    return found
 
 
 def _large_objects(conn: Connection, key: bytes, digests: bool, unreadable: set[str]) -> dict[str, Any]:

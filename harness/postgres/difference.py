@@ -15,7 +15,7 @@ MISSING, ADDED, CHANGED = "missing", "added", "changed"
 RIGHTS: Final = frozenset({"privileges", "default privileges", "system privileges"})
 ROLES: Final = frozenset({"role", "role password", "membership", "tablespace"})
 
-_LIGHT_KINDS: Final = frozenset({"comment", "statistics", "tablespace"})
+_LIGHT_KINDS: Final = frozenset({"comment"})
 _HAND_WORK: Final = frozenset(
     (
         *("extension", "role", "role password", "membership", "setting", "database", "owner", "privileges"),
@@ -27,17 +27,18 @@ _HAND_WORK: Final = frozenset(
             "foreign-data wrapper",
             "foreign table",
         ),
-        *("event trigger", "language", "access method"),
+        *("event trigger", "language", "access method", "statistics", "tablespace"),
     )
 )
+# Properties without which everything still works, if slower or elsewhere; by class ("": in any).
 _LIGHT: Final = frozenset(
     (
-        *("tablespace", "statistics target", "compression", "storage", "cost", "rows", "clustered", "cache"),
-        *("support", "target", "version"),
+        *(("", name) for name in ("tablespace", "statistics target", "compression", "storage", "clustered")),
+        *(("function", name) for name in ("cost", "rows", "support")),
+        *(("sequence", "cache"), ("statistics", "target"), ("extension", "version")),
     )
 )
 _TUNING: Final = ("storage ", "toast storage ", "attribute ")
-# pg_identify_object's words for classes that are called otherwise here.
 
 
 @dataclass(frozen=True)
@@ -96,4 +97,4 @@ class Comparison:
 
 def _light(kind: str, name: str) -> bool:
     tuning = kind in ("table", "index", "materialized view", "column") and name.startswith(_TUNING)
-    return name in _LIGHT or tuning
+    return tuning or ("", name) in _LIGHT or (kind, name) in _LIGHT

@@ -70,7 +70,8 @@ class Query:
 
 def pin(conn: Connection) -> int:
     """Pin every setting that changes how things print, for this session; returns the server's major."""
-    names = ", ".join(f"pg_catalog.set_config('{name}', '{value}', false)" for name, value in PINS.items())
+    pins = {**PINS, "transaction_timeout": "0"} if conn.info.server_version >= 170000 else PINS
+    names = ", ".join(f"pg_catalog.set_config('{name}', '{value}', false)" for name, value in pins.items())
     run(conn, f"SELECT {names}")
     return conn.info.server_version // 10000
 
@@ -146,7 +147,7 @@ def _plain(made: Properties, name: str, value: Any, key: bytes) -> None:
 
 
 def _digest(made: Properties, name: str, value: Any, key: bytes) -> None:
-    made[name] = keyed(key, str(value))
+    made[name] = keyed(key, str(value).replace("\r\n", "\n"))  # a dump may have passed through Windows
 
 
 def _query(made: Properties, name: str, value: Any, key: bytes) -> None:

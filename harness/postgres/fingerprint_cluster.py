@@ -86,9 +86,9 @@ WHERE {own("pg_foreign_server", "s.oid")}"""
 
 def _user_mappings(major: int) -> str:
     return """
-SELECT format('%I on %I', CASE WHEN m.umuser = 0 THEN 'public' ELSE m.usename END, m.srvname) AS object,
-  format('foreign server %I', m.srvname) AS "of", 'yes' AS present, m.umoptions AS "option#secrets"
-FROM pg_user_mappings m"""
+SELECT format('%I on %I', coalesce(r.rolname, 'public'), s.srvname) AS object,
+  format('foreign server %I', s.srvname) AS "of", 'yes' AS present, m.umoptions AS "option#secrets"
+FROM pg_user_mapping m JOIN pg_foreign_server s ON s.oid = m.umserver LEFT JOIN pg_roles r ON r.oid = m.umuser"""
 
 
 def _publications(major: int) -> str:
@@ -141,8 +141,9 @@ QUERIES: Final = (
     Query("subscription", _subscriptions),
     Query("subscription connection", _subscription_connections),
 )
-# Classes whose catalogs only a superuser may read, and the column that must be readable.
+# Classes whose catalogs not everybody may read (pg_read_all_data may), and the column that must be readable.
 RESTRICTED: Final = {
     "role password": ("pg_catalog.pg_authid", "rolpassword"),
+    "user mapping": ("pg_catalog.pg_user_mapping", "umoptions"),
     "subscription connection": ("pg_catalog.pg_subscription", "subconninfo"),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from .difference import CHANGED, RIGHTS, ROLES, Comparison, Difference, Facts, Omitted, Way
+from .difference import ADDED, CHANGED, RIGHTS, ROLES, Comparison, Difference, Facts, Omitted, Way
 from .fingerprint import OF
 from .fingerprint_cluster import DATABASE
 from .fingerprint_rights import OWNER
@@ -18,7 +18,7 @@ def without_left_out(
 ) -> list[Difference]:
     """The differences that are none of a class left out; those classes go to `result.omitted`."""
     for step in (
-        _superusers,
+        _servers,
         _database,
         _roles,
         _ownership,
@@ -31,12 +31,16 @@ def without_left_out(
     return found
 
 
-def _superusers(
+def _servers(
     found: list[Difference], source: Facts, copy: Facts, way: Way, result: Comparison
 ) -> list[Difference]:
-    """The superusers who captured: they belong to the servers, not to the backup."""
+    """The superusers who captured, and tablespaces made for the restore: they belong to the servers."""
     theirs = {f["server"]["user"] for f in (source, copy) if f["server"]["superuser"]}
-    return [d for d in found if not (d.kind in ROLES and d.object in theirs)]
+    return [
+        d
+        for d in found
+        if not (d.kind in ROLES and d.object in theirs) and not (d.kind == "tablespace" and d.what == ADDED)
+    ]
 
 
 def _database(
