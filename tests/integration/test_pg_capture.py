@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +18,11 @@ from harness.cli import run as command
 from harness.errors import ToolError
 from harness.manifest import read_manifest, write_manifest
 from harness.postgres.capture import capture, capture_facts, snapshot
+from harness.postgres.compare import compare_objects
+from harness.postgres.difference import Way
 from harness.redact import Secret
-from harness.sandbox import Server
+from harness.sandbox import PostgresRequest, Server, postgres_sandbox
+from harness.settings import SandboxSettings
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +163,21 @@ def test_the_command(
     assert (data["schema"], data["component"]) == ("provado/manifest/1", "postgres")
     assert command(["capture", "postgres", "env:NO_SUCH_URL", "--output", str(output)]) == 2
     assert "NO_SUCH_URL" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("major", [17, 18])
+def test_newer_majors_show_the_same(server: Server, major: int) -> None:
+    with live(server, "zoo").connect() as conn:
+        source = capture_facts(conn)
+    request = PostgresRequest(major, exact=True)
+    with postgres_sandbox(request, SandboxSettings(), deadline=time.monotonic() + 120) as newer:
+        make_zoo(newer, "zoo")
+        with live(newer, "zoo").connect() as conn:
+            copy = capture_facts(conn, key=source["key"])
+    assert copy["server"]["major"] == major
+    for one, two in ((source, copy), (copy, source)):
+        result = compare_objects(one, two, Way())
+        assert (result.differences, result.omitted) == ([], [])
+    for part in ("tables", "sequences", "large_objects"):
+        assert source[part] == copy[part]
