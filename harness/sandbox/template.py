@@ -22,10 +22,10 @@ from .. import process
 from ..errors import SandboxError
 from ..process import User
 from ..redact import Secret
-from . import folders, instance
+from . import clients, folders, instance
 from .binaries import Binaries
 
-_FORMAT = 1  # raise when initdb's options change
+_FORMAT = 2  # raise when initdb's options change
 _FICLONE = 0x40049409
 
 
@@ -85,7 +85,7 @@ def _make(place: Path, server: Binaries, user: User | None, deadline: float) -> 
         home = instance.subfolder(work, "init")  # where the server's user can write
         password = secrets.token_hex(24)
         pwfile = home / "pw"
-        pwfile.write_text(password, "ascii")
+        pwfile.write_text(clients.scram_verifier(password), "ascii")  # initdb stores it as it is
         if user:
             os.chown(pwfile, user.uid, user.gid)
         tried = []
@@ -95,6 +95,7 @@ def _make(place: Path, server: Binaries, user: User | None, deadline: float) -> 
                     server.server.parent / "initdb",
                     "-D", home / "data", "-U", "postgres", "-E", "UTF8", f"--locale={locale}",
                     "--auth=scram-sha-256", f"--pwfile={pwfile}", "--no-sync", "--no-instructions",
+                    *(["--no-data-checksums"] if server.major >= 18 else []),  # on by default since then
                 ],
                 timeout_s=max(1.0, min(120.0, deadline - time.monotonic())),
                 user=user,
