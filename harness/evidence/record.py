@@ -40,7 +40,8 @@ class Judgement:
     """A verdict with its reason in one sentence; `code` is the reason as a word that never changes.
 
     Codes: `proven`, `finding`, `missing` (no backup at all), `blocked`, `error` (a check broke), `teardown`
-    (the sandbox is not gone), `nothing-proven`; of a run also `backups` (the worst of several).
+    (the sandbox is not gone), `nothing-proven`; of a run also `backups` (the worst of several) and `beyond`
+    (policy or runbook).
     """
 
     verdict: Verdict
@@ -52,7 +53,8 @@ class Judgement:
 class Run:
     """All drills of one command. `output` is the folder as the user named it; `plan` the settings judged by.
 
-    `objectives` are `rpo_s` and `rto_s`, None where nothing was declared; `tools` names versions.
+    `objectives` are `rpo_s` and `rto_s`, None where nothing was declared; `tools` names versions. `wider` are
+    results beyond single backups (policy, runbook); `runbook` its sections with what stands for them.
     """
 
     run_id: str
@@ -65,6 +67,8 @@ class Run:
     objectives: Mapping[str, float | None] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
     interrupted: bool = False
+    wider: tuple[CheckResult, ...] = ()
+    runbook: tuple[Mapping[str, Any], ...] = ()
 
 
 def judge(evidence: Evidence, fail_on: Severity = Severity.HIGH) -> Judgement:
@@ -111,8 +115,35 @@ def judge(evidence: Evidence, fail_on: Severity = Severity.HIGH) -> Judgement:
     return Judgement(Verdict.PASS, "proven", f"restored, and {passed} checks hold{note}")
 
 
-def judge_run(drills: Sequence[Evidence], fail_on: Severity = Severity.HIGH) -> Judgement:
-    """The worst verdict of all drills, fail over inconclusive; no backup at all is a failure (`missing`)."""
+def judge_run(
+    drills: Sequence[Evidence], fail_on: Severity = Severity.HIGH, wider: Sequence[CheckResult] = ()
+) -> Judgement:
+    """The worst verdict of all drills, fail over inconclusive; no backup at all is a failure (`missing`).
+
+    Results beyond single backups can make it worse (`beyond`), never better.
+    """
+    judged, beyond = _judge_drills(drills, fail_on), _judge_wider(wider, fail_on)
+    order = (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL)
+    if beyond and order.index(beyond.verdict) > order.index(judged.verdict):
+        return beyond
+    return judged
+
+
+def _judge_wider(wider: Sequence[CheckResult], fail_on: Severity) -> Judgement | None:
+    counted = [c for c in wider if c.status is not Status.WAIVED]
+    against = [f for c in counted for f in c.findings if f.severity.rank >= fail_on.rank]
+    if against:
+        worst = max(against, key=lambda f: f.severity.rank)
+        return Judgement(Verdict.FAIL, "beyond", f"{worst.object}: {_sentence(worst.message)}")
+    for status, verdict in ((Status.FAIL, Verdict.FAIL), (Status.ERROR, Verdict.INCONCLUSIVE)):
+        for check in counted:
+            if check.status is status:
+                why = check.reason or check.title
+                return Judgement(verdict, "beyond", f"check {check.id}: {_sentence(why)}")
+    return None
+
+
+def _judge_drills(drills: Sequence[Evidence], fail_on: Severity) -> Judgement:
     if not drills:
         return Judgement(Verdict.FAIL, "missing", "no backup was found: nothing could be restored")
     judged = [judge(e, fail_on) for e in drills]
@@ -165,7 +196,7 @@ def backup_json(evidence: Evidence, fail_on: Severity = Severity.HIGH) -> dict[s
 
 def result_json(run: Run) -> dict[str, Any]:
     """What `provado verify --json` prints: CONTRACT, schema `provado/result/1`."""
-    judged = judge_run(run.drills, run.fail_on)
+    judged = judge_run(run.drills, run.fail_on, run.wider)
     data = {
         "schema": RESULT_SCHEMA,
         "verdict": judged.verdict.value,
@@ -180,7 +211,7 @@ def result_json(run: Run) -> dict[str, Any]:
 
 def evidence_json(run: Run) -> dict[str, Any]:
     """Everything known about a run: `result_json`, and per backup the full checks, sandbox and facts."""
-    judged = judge_run(run.drills, run.fail_on)
+    judged = judge_run(run.drills, run.fail_on, run.wider)
     data = {
         "schema": EVIDENCE_SCHEMA,
         "verdict": judged.verdict.value,
@@ -198,6 +229,8 @@ def evidence_json(run: Run) -> dict[str, Any]:
         "plan": dict(run.plan),
         "plan_sha256": digest(run.plan),
         "backups": [_backup_full(e, run.fail_on) for e in run.drills],
+        "wider": [_check_full(c) for c in run.wider],
+        "runbook": [dict(row) for row in run.runbook],
     }
     return _masked(data)  # type: ignore[no-any-return]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import platform
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from ..evidence import ledger
 from ..evidence.history import history
 from ..evidence.record import Judgement, Run, evidence_json, judge_run, result_json
 from ..evidence.sign import load_signer
+from ..model import CheckResult
 from .metrics import metrics
 from .session import Session
 
@@ -58,8 +59,11 @@ class Outputs:
         """Where by-products of this run are written; `seal` copies them to the output folder."""
         return self._entry.folder
 
-    def write(self) -> Written:
-        """Finish the drills and write evidence, report and metrics."""
+    def write(self, wider: Sequence[CheckResult] = (), runbook: Sequence[Mapping[str, Any]] = ()) -> Written:
+        """Finish the drills and write evidence, report and metrics.
+
+        `wider` are results beyond single backups (policy, runbook), `runbook` its sections with results.
+        """
         session, settings = self._session, self._session.plan.settings
         drills = session.finish()
         run = Run(
@@ -72,6 +76,8 @@ class Outputs:
             plan=session.plan.as_json(),
             objectives={"rpo_s": settings.objectives.rpo, "rto_s": settings.objectives.rto},
             tools={"provado": __version__, "python": platform.python_version(), "system": platform.system()},
+            wider=tuple(wider),
+            runbook=tuple(runbook),
         )
         evidence = evidence_json(run)
         evidence["ledger"] = self._entry.as_json()
@@ -84,7 +90,7 @@ class Outputs:
         from ..report.html import render
 
         write_atomic(self.folder / "report.html", render(evidence, settings.lang))
-        return Written(run, judge_run(drills, settings.fail_on), evidence)
+        return Written(run, judge_run(drills, settings.fail_on, run.wider), evidence)
 
     def seal(self, written: Written) -> ledger.Head:
         """Close the ledger's record over everything in `folder`, and publish it. Call it last."""

@@ -24,6 +24,7 @@ from .plan import make_plan
 from .progress import Silence
 from .proof import Proof, VerdictProof, proof_of
 from .session import Session
+from .stash import RUNBOOK, WIDER
 from .suites import suites
 from .summary import summary_lines
 
@@ -252,7 +253,9 @@ class State:
             if session.exitstatus == pytest.ExitCode.OK:  # tests ran, but none needed a drill
                 session.exitstatus = Verdict.INCONCLUSIVE.exit_code
             return
-        self.written = self.outputs.write()
+        stash = session.config.stash
+        wider, runbook = stash.setdefault(WIDER, []), stash.setdefault(RUNBOOK, [])
+        self.written = self.outputs.write(wider, runbook)
         self._concluded = True
         code = self.written.judged.verdict.exit_code
         if code == 0 and (self._failed or session.exitstatus == pytest.ExitCode.TESTS_FAILED):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 if TYPE_CHECKING:
+    from ..model import CheckResult
     from .pytest_state import State
 
 STATE: Final[pytest.StashKey[State]] = pytest.StashKey()
+WIDER: Final[pytest.StashKey[list[CheckResult]]] = pytest.StashKey()  # results beyond single backups
+RUNBOOK: Final[pytest.StashKey[list[dict[str, Any]]]] = (
+    pytest.StashKey()
+)  # its sections, what stands for them

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,15 +13,16 @@ import pytest
 from ..catalog import find
 from ..components import recognisers
 from ..errors import ProvadoError
-from ..model import Artifact
+from ..model import Artifact, CheckResult, Finding, Origin, Proves, Severity, Status
 from ..policy.monitor import Report, look
 from ..policy.state import gather
 from ..redact import mask
 from ..runbook.ground import Ground
-from ..runbook.trace import Trace, perform, rehearsals, trace, write_table
+from ..runbook.trace import Trace, perform, rehearsals, table, trace, write_table
 from ..scratch import scratch_folder
 from .declared import settings_of
 from .proof import Proof
+from .stash import RUNBOOK, WIDER
 
 _TRACE: Final = pytest.StashKey[Trace]()
 _REPORT: Final = pytest.StashKey[Report]()
@@ -42,6 +43,7 @@ def policy_report(config: pytest.Config) -> Report:
         folders = [s.path for s in settings.backups if s.path.is_dir()]
         state = gather(found, settings, now=datetime.now(UTC), folders=folders, empty=empty)
         config.stash[_REPORT] = look(state)
+        _tell(config, config.stash[_REPORT].results)
     return config.stash[_REPORT]
 
 
@@ -72,4 +74,35 @@ def rehearsing(config: pytest.Config) -> Iterator[Callable[[str], Proof]]:
             return proof
 
         yield perform_once
-    write_table(settings.output, runbook_trace(config), results)
+    traced = runbook_trace(config)
+    _tell(config, [*results.values(), *_gaps(traced)])
+    config.stash[RUNBOOK] = table(traced, results)
+    write_table(settings.output, traced, results)
+
+
+def _tell(config: pytest.Config, results: Iterable[CheckResult]) -> None:
+    """Results that the run's verdict and evidence count in."""
+    config.stash.setdefault(WIDER, []).extend(results)
+
+
+def _gaps(traced: Trace) -> Iterator[CheckResult]:
+    """Sections that nothing stands for, and mapping entries that name no section, as a failed check."""
+    check = "runbook.traced"
+    findings = [
+        Finding(check, Severity.HIGH, one.section.slug, "nothing stands for this section", Origin.DECLARED)
+        for one in traced.untested
+    ]
+    findings += [
+        Finding(check, Severity.HIGH, name, "the runbook has no such section", Origin.DECLARED)
+        for name in traced.astray
+    ]
+    if findings:
+        yield CheckResult(
+            check,
+            "Every section of the runbook has something that stands for it",
+            Status.FAIL,
+            Proves.OBJECTIVE,
+            Origin.DECLARED,
+            Severity.HIGH,
+            findings=tuple(findings),
+        )
