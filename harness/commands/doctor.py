@@ -36,6 +36,7 @@ def doctor(config: Path | None, as_json: bool, **flags: Any) -> int:
 
     Ends with 3 when PostgreSQL or Redis backups cannot be verified here.
     """
+    from ..run.suites import suites
     from ..sandbox import find_tool, providers
     from ..settings import load_settings
 
@@ -48,6 +49,7 @@ def doctor(config: Path | None, as_json: bool, **flags: Any) -> int:
             "servers": [asdict(p) for p in found],
             "tools": {name: str(path) if path else None for name, path in tools.items()},
             "missing": lacking,
+            "suites": str(suites()),
         }
         click.echo(json.dumps(report, indent=1))
         return 3 if lacking else 0
@@ -57,6 +59,7 @@ def doctor(config: Path | None, as_json: bool, **flags: Any) -> int:
     click.echo("Tools")
     for name, path in tools.items():
         click.echo(f"  {name:16} {path or f'missing: {_TOOLS[name]}'}")
+    click.echo(f"Suites for pytest\n  {suites()}")
     for kind, remedy in lacking.items():
         click.echo(f"No server for {kind} backups. Remedy: {remedy}")
     if not lacking:
