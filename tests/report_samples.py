@@ -212,7 +212,13 @@ def blocked() -> Evidence:
     )
 
 
-def evidence(*drills: Evidence, drill: int = 12, **changes: Any) -> dict[str, Any]:
+def evidence(
+    *drills: Evidence,
+    drill: int = 12,
+    wider: tuple[CheckResult, ...] = (),
+    runbook: tuple[dict[str, Any], ...] = (),
+    **changes: Any,
+) -> dict[str, Any]:
     """evidence.json of a run over these drills, in a signed ledger, with a past."""
     run = Run(
         "20261124T050007Z-a1b2c3",
@@ -223,6 +229,8 @@ def evidence(*drills: Evidence, drill: int = 12, **changes: Any) -> dict[str, An
         objectives={"rpo_s": 86400.0, "rto_s": 14400.0},
         tools={"provado": "0.1.0", "python": "3.11.7", "system": "Linux"},
         plan={"policy": {"timezone": "America/Sao_Paulo"}},
+        wider=wider,
+        runbook=runbook,
     )
     data = evidence_json(run)
     data["ledger"] = {

@@ -20,6 +20,11 @@ SUPPORT: Final = {
     "part": "supports in part",
     "none": "not supported",
 }
+_OBJECTIVES: Final = {  # fact -> the checks whose passing proves it
+    "rpo-met": ("policy.rpo", "policy.freshness"),
+    "rto-met": ("policy.rto",),
+    "retention-kept": ("policy.retention",),
+}
 _BY_ASPECT: Final = {
     "restored": "restore",
     "file-whole": "file",
@@ -58,12 +63,8 @@ def proven_facts(evidence: Mapping[str, Any]) -> frozenset[str]:
     facts = {fact for fact, key in _BY_ASPECT.items() if _proven(found[key], backups)}
     if _proven(found["data"], backups) and all(_compared(b) for b in backups):
         facts.add("source-compared")
-    for fact, start in (
-        ("rpo-met", "policy.rpo"),
-        ("rto-met", "policy.rto"),
-        ("retention-kept", "policy.ret"),
-    ):
-        if all(_passed(b, start) for b in backups):
+    for fact, ids in _OBJECTIVES.items():
+        if all(_passed(b, ids) for b in backups) or _passed({"checks": evidence.get("wider") or []}, ids):
             facts.add(fact)
     if all(_isolated(b) for b in backups):
         facts.add("isolated")
@@ -112,8 +113,8 @@ def _compared(backup: Mapping[str, Any]) -> bool:
     )
 
 
-def _passed(backup: Mapping[str, Any], start: str) -> bool:
-    found = [c["status"] for c in backup["checks"] if c["id"].startswith(start)]
+def _passed(backup: Mapping[str, Any], ids: tuple[str, ...]) -> bool:
+    found = [c["status"] for c in backup["checks"] if c["id"] in ids]
     return bool(found) and all(status == "pass" for status in found)
 
 

@@ -106,7 +106,7 @@ def render(evidence: Mapping[str, Any], lang: str = "en") -> str:
     e = _complete(harmless(evidence))
     w = words(lang, (e.get("plan") or {}).get("policy", {}).get("timezone"))
     failures = view.worst_findings(e)
-    every = sum(len(b["findings"]) for b in e["backups"])
+    every = sum(len(b["findings"]) for b in (*e["backups"], view.beyond(e)))
     gaps = _unproven(e)
     return (
         environment()
@@ -126,6 +126,7 @@ def render(evidence: Mapping[str, Any], lang: str = "en") -> str:
             more_unproven=max(len(gaps) - _UNPROVEN_SHOWN, 0),
             backups=[_backup(e, b, w) for b in e["backups"]],
             rto=(e.get("objectives") or {}).get("rto_s"),
+            wider=view.check_rows({"checks": e["wider"]}),
             calendar=view.calendar(e),
             retention=_retention(e),
             controls=controls(proven_facts(e)),
@@ -140,14 +141,19 @@ def _complete(e: dict[str, Any]) -> dict[str, Any]:
     backup: dict[str, Any] = {"packing": [], "manifest": None, "teardown": None, "facts": {}, "sha256": ""}
     server: dict[str, Any] = {"image": None, "image_digest": None, "containment": [], "settings": {}}
     check: dict[str, Any] = {"reason": None, "findings": []}
-    e = {"plan_sha256": "", **run, **e}
+    e = {"plan_sha256": "", "runbook": [], "wider": [], **run, **e}
+
+    def checks(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return [{**check, **c, "title": c.get("title") or c["id"]} for c in found]
+
+    e["wider"] = checks(e["wider"])
     e["backups"] = [
         {
             "unproven": [],
             **backup,
             **b,
             "sandbox": {**server, **b["sandbox"]},
-            "checks": [{**check, **c, "title": c.get("title") or c["id"]} for c in b["checks"]],
+            "checks": checks(b["checks"]),
         }
         for b in e["backups"]
     ]

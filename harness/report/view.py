@@ -79,7 +79,7 @@ def worst_findings(evidence: Mapping[str, Any], limit: int = 5) -> list[tuple[Ma
     """The worst findings of all backups with the backup's name; one per check first, so that a thousand
     alike do not hide another."""
     found: list[tuple[int, int, Mapping[str, Any], str]] = []
-    for backup in evidence["backups"]:
+    for backup in (*evidence["backups"], beyond(evidence)):
         times: dict[str, int] = {}
         waived = {c["id"] for c in backup["checks"] if c["status"] == "waived"}
         for finding in backup["findings"]:
@@ -89,6 +89,12 @@ def worst_findings(evidence: Mapping[str, Any], limit: int = 5) -> list[tuple[Ma
             found.append((SEVERITIES.index(finding["severity"]), nth, finding, backup_name(backup)))
     found.sort(key=lambda f: (f[0], f[1]))
     return [(finding, name) for _, _, finding, name in found[:limit]]
+
+
+def beyond(evidence: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The results about no single backup (policy, runbook), in a backup's shape; without a name."""
+    checks = evidence.get("wider") or []
+    return {"path": "", "checks": checks, "findings": [f for c in checks for f in c["findings"]]}
 
 
 def backup_name(backup: Mapping[str, Any]) -> str:
