@@ -43,7 +43,7 @@ def postgres(
 ) -> Iterator[Server]:
     """A PostgreSQL server in a container. Raises SandboxError when it does not start or does not fit."""
     client, image = _image(choice, deadline)
-    tuning = postgres_tuning(request, settings)
+    tuning = postgres_tuning(int(choice.version.split(".")[0]), request, settings)
     password = Secret(secrets.token_hex(24))
     environment = {
         "POSTGRES_PASSWORD": password.reveal(),

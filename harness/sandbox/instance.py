@@ -187,7 +187,7 @@ def died(instance: Instance, what: str) -> ServerDied:
             log=log,
             exit_code=None,
             limit=passed,
-            remedy=f"Raise sandbox.{passed} in provado.yaml",
+            remedy=f"Raise sandbox.{passed} in provado.yaml, or run where there is more of it",
         )
     how = f"exit code {code}" if isinstance(code, int) else "of unknown cause"
     return ServerDied(f"{what} ({how})", log=log, exit_code=code if isinstance(code, int) else None)

@@ -28,6 +28,7 @@ else:  # in the process of its own: by way of the package all of the harness wou
 _HERE = os.path.dirname(os.path.abspath(__file__))
 COMMAND = ("-I", "-S", "-c", f"import sys; sys.path.insert(0, {_HERE!r}); import launch; launch.main()")
 _PR_SET_CHILD_SUBREAPER = 36
+_LAST_ROOM = 64 << 20  # with less than that free, the machine is what is judged, not the backup
 
 
 def message(what: dict[str, Any]) -> bytes:
@@ -183,7 +184,8 @@ def descendants(root: int) -> list[int]:
 def _limit_passed(orders: dict[str, Any]) -> str | None:
     if memory_bytes(descendants(os.getpid())) > orders["memory"]:
         return "memory"
-    if disk_bytes(orders["folder"]) > orders["disk"]:
+    disk = os.statvfs(orders["folder"])
+    if disk.f_bavail * disk.f_frsize < _LAST_ROOM or disk_bytes(orders["folder"]) > orders["disk"]:
         return "disk"
     return None
 

@@ -91,7 +91,7 @@ def postgres(
             path.write_text(content, "ascii")
             path.chmod(0o644)
             own[setting] = str(path)
-        tuning = postgres_tuning(request, settings)
+        tuning = postgres_tuning(server.major, request, settings)
         options = {
             **tuning,
             **own,

@@ -94,7 +94,7 @@ def _make(place: Path, server: Binaries, user: User | None, deadline: float) -> 
                 [
                     server.server.parent / "initdb",
                     "-D", home / "data", "-U", "postgres", "-E", "UTF8", f"--locale={locale}",
-                    "--auth=scram-sha-256", f"--pwfile={pwfile}", "--no-sync", "--no-instructions",
+                    "--auth=scram-sha-256", f"--pwfile={pwfile}", "--no-sync",
                     *(["--no-data-checksums"] if server.major >= 18 else []),  # on by default since then
                 ],
                 timeout_s=max(1.0, min(120.0, deadline - time.monotonic())),

@@ -18,27 +18,26 @@ NOT_FROM_BACKUP = frozenset(
 )
 
 
-def postgres_tuning(request: PostgresRequest, settings: SandboxSettings) -> dict[str, str]:
+def postgres_tuning(major: int, request: PostgresRequest, settings: SandboxSettings) -> dict[str, str]:
     """PostgreSQL: nothing need survive a crash; sizes follow the memory limit and half of the machine's."""
     budget = min(settings.memory, psutil.virtual_memory().total // 2) >> 20  # MiB
-    cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0))
+    workers = str(max(0, min(4, cores - 1)))
     return {
         "fsync": "off",
         "full_page_writes": "off",
         "synchronous_commit": "off",
         "wal_level": "minimal",
         "max_wal_senders": "0",
-        "max_wal_size": "64GB",
+        "max_wal_size": "8GB",
         "checkpoint_timeout": "1d",
         "autovacuum": "off",
         "synchronize_seqscans": "off",  # else an ordered scan may start in the middle of a table
         "shared_buffers": f"{max(32, min(1024, budget // 8))}MB",
         "maintenance_work_mem": f"{max(32, min(512, budget // 16))}MB",
-        "max_parallel_maintenance_workers": str(max(0, min(4, cores - 1))),
         "max_worker_processes": str(max(8, cores)),
         "max_connections": str(max(40, 4 * cores)),
         "max_locks_per_transaction": "512",
-        "jit": "off",
         "shared_preload_libraries": "",
         "archive_mode": "off",
         "ssl": "off",
@@ -47,6 +46,7 @@ def postgres_tuning(request: PostgresRequest, settings: SandboxSettings) -> dict
         "log_min_messages": "warning",
         "log_min_error_statement": "panic",  # statements hold values
         "log_error_verbosity": "terse",  # and so do the DETAIL lines of constraint errors
+        **({"jit": "off", "max_parallel_maintenance_workers": workers} if major >= 11 else {}),
         **({"max_prepared_transactions": "64"} if request.data else {}),  # at least as many as are pending
         **dict(request.options),
     }
