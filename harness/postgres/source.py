@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import select
 import tarfile
 import time
@@ -31,15 +32,10 @@ _SILENCE_S: Final = 60.0
 _SEEK_BYTES_PER_S: Final = 50e6
 
 _HEADERS: Final = (b"-- PostgreSQL database dump", b"-- PostgreSQL database cluster dump")
-_SQL: Final = (
-    b"CREATE ",
-    b"SET ",
-    b"INSERT ",
-    b"COPY ",
-    b"DROP ",
-    b"ALTER ",
-    b"SELECT pg_catalog",
-    b"\\connect",
+_SQL_START: Final = re.compile(  # the first word behind comments; a program that only quotes SQL has another
+    rb"(?:\s++|--[^\n]*+\n|/\*.*?\*/)*+(?:CREATE|SET|INSERT\s+INTO|COPY|DROP|ALTER|SELECT|BEGIN|START|DELETE|TRUNCATE"
+    rb"|\\(?:connect|c|restrict))\b",
+    re.I | re.S,
 )
 
 
@@ -62,7 +58,7 @@ def recognise(path: Path, head: bytes) -> str | None:
     text = head.removeprefix(b"\xef\xbb\xbf")
     if any(line in text for line in _HEADERS[1:]):
         return "pg_dumpall"
-    if b"\0" not in text and (_HEADERS[0] in text or any(word in text.upper() for word in _SQL)):
+    if b"\0" not in text and (_HEADERS[0] in text or _SQL_START.match(text)):
         return "plain"
     return None
 
