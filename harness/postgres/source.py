@@ -56,9 +56,9 @@ def recognise(path: Path, head: bytes) -> str | None:
     if encryption_of(head):
         return "encrypted" if ".sql" in path.name or ".dump" in path.name else None
     text = head.removeprefix(b"\xef\xbb\xbf")
-    if any(line in text for line in _HEADERS[1:]):
+    if any(b"\n" + line in b"\n" + text for line in _HEADERS[1:]):
         return "pg_dumpall"
-    if b"\0" not in text and (_HEADERS[0] in text or _SQL_START.match(text)):
+    if b"\0" not in text and (b"\n" + _HEADERS[0] in b"\n" + text or _SQL_START.match(text)):
         return "plain"
     return None
 
