@@ -310,3 +310,33 @@ MUTATIONS: tuple[tuple[str, str, str], ...] = (
     ("ALTER ROLE zoo_app RESET statement_timeout", "setting", ""),
     ("UPDATE pg_database SET datconnlimit = 9 WHERE datname = current_database()", "database", "connection limit"),
 )  # fmt: skip
+
+# As people write it: what the server makes of it differs from what it makes of its own dump of it.
+FIRST_GENERATION = r"""
+create schema s;
+create table s.t(id int primary key, status varchar(20) check (status in ('a','b''c]','d')), n smallint check (n in (1,2,3)), m bigint check (m not in (1,2)), d date default '2020-01-01'::date + 3 check (d > current_date - interval '100 years'), x text check (x similar to 'a%' and x not like 'b%' and x is distinct from 'q'), p numeric check (p between 0 and 1e6 and p <> -1), a varchar[] check (a <@ array['x','y']::varchar[]), ts timestamptz default (now() at time zone 'utc'), c char(3) check (c in ('abc','def')), e name, j jsonb default '{"a": [1,2]}', b bytea default '\x00', iv interval default '1 day 2 hours', arr int[] default array[1,2,3], g text generated always as (lower(status) || coalesce(x,'') || (n::text)) stored, u uuid default gen_random_uuid(), bb bit(3) default B'101', dd double precision default 'NaN', r real default 1.5, mny numeric(5,2) default 10);
+create index on s.t (status) where status in ('a','b');
+create index on s.t ((case status when 'a' then 1 else 2 end)) where status = any(array['a','b']::varchar[]);
+create index on s.t using gin (j jsonb_path_ops);
+create index on s.t (lower(x) collate "C" desc nulls last) include (n) where n is not null and x ~ '^a';
+create view s.v as select id, status in ('a','b') ok, case when status not in ('x','y') then 'z' end cs, extract(year from d) yr, substring(x from 2 for 3) sub, trim(both ' ' from x) tr, position('a' in x) ps, overlay(x placing 'z' from 1) ov, (select max(id) from s.t t2 where t2.status in ('q','r')) mx, row_number() over (partition by status order by id rows between 1 preceding and current row) rn, array_agg(n) filter (where n in (1,2)) over () ag, id::text || 'x' cc, x collate "C" xc, now() at time zone 'utc' nw, array[status, 'k'] ak, nullif(id, 0) nf, greatest(id, n) gr, d between symmetric '2020-01-01' and '2021-01-01' sym, (j->>'a')::int jj from s.t where status = any ('{a,b}'::varchar[]) and (id, n) > (1, 2) and exists (select 1 from s.t z where z.id = t.id);
+create view s.v2 as select a.id, b.status from s.t a join s.t b using (id) left join lateral (select x from s.t c where c.id = a.id limit 1) q on true where a.status in ('a') union all select 1, 'k'::varchar union select 2, null order by 1;
+create view s.v3 as with recursive r(n) as (values (1) union all select n+1 from r where n < 5) select * from r natural join (select 1 n) k;
+create view s.v4 as select status, count(*) c, sum(n) filter (where n > 1) from s.t group by grouping sets ((status), ()) having count(*) in (1,2) order by 2 desc nulls last fetch first 3 rows with ties;
+create view s.v5 as select * from (values ('a'::varchar, 1), ('b', 2)) v(k, n) where k in ('a','b');
+create materialized view s.mv as select distinct on (status) status, string_agg(x, ',' order by x) from s.t where status in ('a','b') group by status, id;
+create function s.f(a varchar default 'x', variadic b int[] default array[1,2]) returns boolean language sql return a in ('a', 'b') and 3 = any(b);
+create function s.g() returns setof int language sql begin atomic select id from s.t where status in ('a','b'); select 2; end;
+create domain s.dom as varchar(10) check (value in ('a','b')) default 'a';
+alter table s.t enable row level security; create policy p on s.t using (status in ('a','b') and current_user in ('x'::name, 'y')) with check (exists (select 1 from s.t z where z.status in ('q')));
+create function s.trg() returns trigger language plpgsql as 'begin return new; end';
+create trigger tr before update of status on s.t for each row when (old.status in ('a','b') and new.status is distinct from old.status) execute function s.trg();
+create rule ru as on update to s.v2 where old.status in ('a') do instead update s.t set status = case when new.status in ('q','r') then 'a' else 'b' end where id = old.id;
+create table s.pt (k varchar(5), v int) partition by list (k); create table s.pt1 partition of s.pt for values in ('a','b'); create table s.pt2 partition of s.pt default; create index on s.pt (k) where k in ('a','b'); alter table s.pt add check (k in ('a','b','c'));
+create table s.pr (at timestamptz, v text) partition by range (at, v); create table s.pr1 partition of s.pr for values from ('2020-01-01', minvalue) to ('2021-01-01 00:00+05', 'x');
+create statistics s.st on (lower(x)), status from s.t;
+create publication pp for table s.t (id, status) where (id in (1,2));
+create table s.ex (r int4range, k varchar, exclude using gist (r with &&) where (k in ('a','b')));
+create table s.ih (a int, b varchar check (b in ('x','y'))); create table s.ic (c int default 3) inherits (s.ih); alter table s.ih add column late varchar default 'q' not null;
+comment on view s.v is E'multi\nline';
+"""

@@ -27,11 +27,9 @@ _ALIASES: Final = {
 
 def compare_objects(source: Facts, copy: Facts, way: Way) -> Comparison:
     """Differences between the definitions of a source and of its restored copy."""
-    raw, result = _raw(source, copy), Comparison()
-    found = without_left_out(raw, source, copy, way, result)
-    result.differences = sorted(
-        _unfold(found, raw, source, copy), key=lambda d: (-d.severity.rank, d.kind, d.object)
-    )
+    result = Comparison()
+    found = without_left_out(list(_unfold(_raw(source, copy), source, copy)), source, copy, way, result)
+    result.differences = sorted(found, key=lambda d: (-d.severity.rank, d.kind, d.object))
     return result
 
 
@@ -119,17 +117,15 @@ def _column_orders(source: Facts, copy: Facts) -> list[Difference]:
     return found
 
 
-def _unfold(
-    found: list[Difference], raw: list[Difference], source: Facts, copy: Facts
-) -> Iterable[Difference]:
+def _unfold(found: list[Difference], source: Facts, copy: Facts) -> Iterable[Difference]:
     """Without what follows from another difference: the columns of a missing table, say."""
-    missing = {f"{d.kind} {d.object}" for d in raw if d.what == MISSING}
+    missing = {f"{d.kind} {d.object}" for d in found if d.what == MISSING}
     missing |= {
         f"large object {oid}"
         for oid in source["large_objects"]["objects"]
         if oid not in copy["large_objects"]["objects"]
     }
-    added = {f"{d.kind} {d.object}" for d in raw if d.what == ADDED}
+    added = {f"{d.kind} {d.object}" for d in found if d.what == ADDED}
     changed = {f"{d.kind} {d.object}" for d in found if d.what == CHANGED}
     identities = {f"column {d.object}" for d in found if any(name == "identity" for name, _, _ in d.changes)}
     for d in found:

@@ -23,6 +23,8 @@ from typing import Any, Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from .canonical import canonical, unqualified
+
 Connection = psycopg.Connection[tuple[Any, ...]]
 Properties = dict[str, str]
 Objects = dict[str, dict[str, Properties]]
@@ -54,10 +56,6 @@ PINS: Final[Mapping[str, str]] = {
 }
 
 _SECRET: Final = re.compile(r"passw|secret|key|token|credential|passfile|auth|private", re.I)
-# A column's qualifier: an identifier and a dot, when another identifier or * follows.
-_QUALIFIER: Final = re.compile(
-    r"""('(?:[^']|'')*')|(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)\.(?=[^\W\d]|"|\*)""", re.S
-)
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,7 @@ def _plain(made: Properties, name: str, value: Any, key: bytes) -> None:
     elif isinstance(value, list):
         text = ", ".join(map(str, value))
     else:
-        text = str(value)
+        text = canonical(str(value))
     made[name] = text if len(text) <= SHORT else keyed(key, text)
 
 
@@ -152,7 +150,7 @@ def _digest(made: Properties, name: str, value: Any, key: bytes) -> None:
 
 def _query(made: Properties, name: str, value: Any, key: bytes) -> None:
     """A query's text: from 16 on the server leaves out qualifiers that 15 prints, so both are kept."""
-    text = " ".join(str(value).split()).removesuffix(";")
+    text = canonical(" ".join(str(value).split()).removesuffix(";"))
     made[name] = keyed(key, text)
     made[name + BARE] = keyed(key, unqualified(text))
 
@@ -202,11 +200,6 @@ _WRITERS: Final[dict[str, Callable[[Properties, str, Any, bytes], None]]] = {
     "conninfo": _conninfo,
     "map": _map,
 }
-
-
-def unqualified(text: str) -> str:
-    """A query's text without the qualifiers before names; string literals stay as they are."""
-    return _QUALIFIER.sub(lambda found: found[1] or "", text)
 
 
 # Pieces of SQL that several classes share.

@@ -13,7 +13,9 @@ import psycopg
 import pytest
 from live_servers import live, postgres, query, url
 from pg_subject import clone, make_zoo
+from pg_zoo import FIRST_GENERATION
 
+from harness import process
 from harness.cli import run as command
 from harness.errors import ToolError
 from harness.manifest import read_manifest, write_manifest
@@ -21,7 +23,7 @@ from harness.postgres.capture import capture, capture_facts, snapshot
 from harness.postgres.compare import compare_objects
 from harness.postgres.difference import Way
 from harness.redact import Secret
-from harness.sandbox import PostgresRequest, Server, postgres_sandbox
+from harness.sandbox import PostgresRequest, Server, find_tool, postgres_sandbox
 from harness.settings import SandboxSettings
 
 
@@ -181,3 +183,24 @@ def test_newer_majors_show_the_same(server: Server, major: int) -> None:
         assert (result.differences, result.omitted) == ([], [])
     for part in ("tables", "sequences", "large_objects"):
         assert source[part] == copy[part]
+
+
+def test_a_first_generation_database_equals_its_restored_dump(server: Server, tmp_path: Path) -> None:
+    """What people write and what the server makes of its own dump are other texts for the same thing."""
+    tool = find_tool("pg_dump", SandboxSettings())
+    assert tool
+    for name in ("first", "second"):
+        query(server, "postgres", f"CREATE DATABASE {name} TEMPLATE template0")
+    with live(server, "first").connect() as conn:
+        conn.execute(FIRST_GENERATION.encode())
+    environment = {"PGPASSWORD": server.password.reveal()}
+    dump = process.run([tool, "-d", url(server, "first")], env=environment, timeout_s=60)
+    not_for_us = (b"\\", b"SET transaction_timeout")  # psql's own, and a newer pg_dump's
+    text = b"\n".join(line for line in dump.stdout.split(b"\n") if not line.startswith(not_for_us))
+    with live(server, "second").connect() as conn:
+        conn.execute(text)
+    with live(server, "first").connect() as conn:
+        one = capture_facts(conn)
+    with live(server, "second").connect() as conn:
+        two = capture_facts(conn, key=one["key"])
+    assert compare_objects(one, two, Way()).differences == []

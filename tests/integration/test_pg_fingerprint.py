@@ -14,7 +14,7 @@ from pg_zoo import MUTATIONS
 
 from harness.postgres.compare import compare_objects
 from harness.postgres.difference import ADDED, MISSING, Way
-from harness.postgres.fingerprint import fingerprint, object_digest, pin, unqualified
+from harness.postgres.fingerprint import fingerprint, object_digest, pin
 from harness.sandbox import Server
 
 KEY = b"test"
@@ -107,15 +107,3 @@ def test_another_key_gives_another_text_for_bodies(conn: psycopg.Connection[tupl
     name = "z.tax(numeric,numeric)"
     assert one["function"][name]["body"] != two["function"][name]["body"]
     assert object_digest(one["table"]["z.parent"]) == object_digest(two["table"]["z.parent"])
-
-
-@pytest.mark.parametrize(
-    ("text", "bare"),
-    [
-        ("SELECT a.b, a.* FROM s.a", "SELECT b, * FROM a"),
-        ("""SELECT "x y"."Z" WHERE t.v = 'a.b'""", """SELECT "Z" WHERE v = 'a.b'"""),
-        ("SELECT 1.5, 'it''s x.y'", "SELECT 1.5, 'it''s x.y'"),
-    ],
-)
-def test_unqualified(text: str, bare: str) -> None:
-    assert unqualified(text) == bare
