@@ -3,8 +3,8 @@
     python benchmarks/redis_million.py [KEYS=1000000] [--manifest]
 
 Makes a data set of strings, hashes, lists and sorted sets, a fifth of it with expiry, saves it, and drills
-the RDB in this process. Prints bare load time, time, CPU time and stages of the drill, and the peak memory of the
-Python processes (ours and the one that walks the file), server not counted.
+the RDB in this process. Prints the bare load time; time, CPU time and stages of the drill; and the peak
+memory of the Python processes (ours and the one that walks the file), server not counted.
 """
 
 from __future__ import annotations

@@ -49,14 +49,21 @@ class Digester:
 
     def __init__(self, salt: bytes = b"") -> None:
         self.salt = salt
+        # A copy of a keyed state costs half of keying it again.
+        self._name = blake2b(digest_size=10, key=salt, person=b"name").copy
+        self._string = blake2b(digest_size=10, key=salt, person=b"string").copy
 
     def name(self, key: bytes) -> bytes:
         """Digest of a key's name (10 bytes)."""
-        return blake2b(key, digest_size=10, key=self.salt, person=b"name").digest()
+        digest = self._name()
+        digest.update(key)
+        return digest.digest()
 
     def string(self, value: bytes) -> Value:
         """A string, a bitmap or a HyperLogLog."""
-        return Value(STRING, blake2b(value, digest_size=10, key=self.salt, person=b"string").digest())
+        digest = self._string()
+        digest.update(value)
+        return Value(STRING, digest.digest())
 
     def list(self, items: Iterable[bytes]) -> Value:
         """A list, in its order."""

@@ -199,8 +199,16 @@ class _Walker:
             pos = self.pos
             opcode = buf[pos]
             if opcode == 0:
-                key, pos = string(buf, pos + 1)
-                text, pos = string(buf, pos)
+                size = buf[pos + 1]
+                if size < 64 and buf[pos + 2 + size] < 64:  # both short and plain: most keys of most files
+                    middle = pos + 2 + size
+                    key, end = buf[pos + 2 : middle], middle + 1 + buf[middle]
+                    if end > len(buf):
+                        raise Short(end)
+                    text, pos = buf[middle + 1 : end], end
+                else:
+                    key, pos = string(buf, pos + 1)
+                    text, pos = string(buf, pos)
                 value = make_string(text)
             elif opcode < 26 and opcode != 8:
                 key, pos = string(buf, pos + 1)
