@@ -179,6 +179,12 @@ def verdict(request: pytest.FixtureRequest, provado_drill: int) -> VerdictProof:
     return _state(request.config).verdict(provado_drill)
 
 
+@pytest.fixture
+def needed_waivers(request: pytest.FixtureRequest) -> Proof:
+    """Whether a waiver was needed by no drill of this run; asked when all are over."""
+    return _state(request.config).waivers()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
     """Attach what the test stands for; user's tests become checks of the evidence."""

@@ -19,6 +19,7 @@ from .settings import Waiver
 
 EXPIRED: Final = "policy.waiver-expired"
 UNUSED: Final = "policy.waiver-unused"
+_NEEDED: Final = "Every waiver is still needed"
 
 
 def matches(waiver: Waiver, finding: Finding) -> bool:
@@ -92,7 +93,12 @@ def unused(waivers: Iterable[Waiver], results: Sequence[CheckResult]) -> CheckRe
         for waiver in waivers
         if waiver.check in ran and not any(matches(waiver, f) for c in results for f in c.findings)
     )
-    return _result(UNUSED, "Every waiver is still needed", findings) if findings else None
+    return _result(UNUSED, _NEEDED, findings) if findings else None
+
+
+def needed() -> CheckResult:
+    """The passing result when `unused` has nothing to say."""
+    return replace(_result(UNUSED, _NEEDED, ()), status=Status.PASS)
 
 
 def _expired(waiver: Waiver, finding: Finding) -> Finding:

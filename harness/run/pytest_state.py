@@ -19,6 +19,7 @@ from ..model import CheckResult, Evidence, Finding, Origin, Proves, Severity, St
 from ..objectives import RPO, RTO
 from ..redact import mask, shown
 from ..settings import load_settings
+from ..waivers import UNUSED, needed
 from .outputs import Outputs, Written
 from .plan import make_plan
 from .progress import Silence
@@ -145,7 +146,10 @@ class State:
         Tests of the shipped suites that are about no backup of this run are left out.
         """
         uses = {item: _indices(item) for item in items}
-        idle = [i for i in items if not uses[i] and {"proof", "verdict"} & set(_fixtures(i))]
+        asks = {"proof", "verdict"} | (
+            {"needed_waivers"} if not self.session.plan.settings.waivers else set()
+        )
+        idle = [i for i in items if not uses[i] and asks & set(_fixtures(i))]
         if idle:
             items[:] = [i for i in items if i not in set(idle)]
             idle[0].config.hook.pytest_deselected(items=idle)
@@ -159,6 +163,8 @@ class State:
 
         def key(item: pytest.Item) -> tuple[int, int, int]:
             mine = uses[item]
+            if "needed_waivers" in _fixtures(item):
+                return (len(self.session.slots), 0, 0)
             if not mine:
                 return (-1, 0, 0)
             if "verdict" in _fixtures(item):
@@ -203,6 +209,11 @@ class State:
         proof = VerdictProof(evidence, judge(evidence, self.session.plan.settings.fail_on))
         proof.require_judged()
         return proof
+
+    def waivers(self) -> Proof:
+        """What the run says of waivers nobody needs."""
+        late = self.session.unused_waivers()
+        return Proof(UNUSED, (late or needed(),))
 
     # reports
 

@@ -18,6 +18,7 @@ from ..drill import Drill, broken, open_drill
 from ..errors import ConfigError
 from ..evidence.record import missing as missing_evidence
 from ..model import Artifact, CheckResult, Evidence
+from ..sandbox import end_all
 from ..waivers import unused
 from .history import History
 from .plan import Missing, Plan
@@ -124,6 +125,7 @@ class Session:
         """After an interrupt: start nothing more, unwind what runs, tear down what is open."""
         self._aborted = True
         if self._pool:
+            end_all()  # so that drills in other threads come to their end at once
             self._pool.shutdown(wait=True, cancel_futures=True)
         for slot in self.slots:
             if slot.drill and not slot.evidence:

@@ -81,6 +81,15 @@ def test_a_wrong_configuration_is_exit_2_or_pytests_own(job, pytester):
     assert "bakups" in result.stderr.str() + result.stdout.str()
 
 
+def test_a_waiver_that_nothing_needs_fails_everywhere(job, pytester):
+    waiver = "{check: note.content, object: 'x.*', reason: known for long, owner: ops, expires: 2099-01-01}"
+    (pytester.path / "provado.yaml").write_text(f"waivers: [{waiver}]\nbackups: [{{path: config-backups}}]\n")
+    result = job({"n.note": GOOD})
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["FAILED*test_waivers*"])
+    assert "policy.waiver-unused" in {f["check"] for f in evidence(pytester)["backups"][0]["findings"]}
+
+
 def test_users_tests_get_the_restored_backup_alive_and_count(job, pytester):
     pytester.makepyfile(
         test_own="""
