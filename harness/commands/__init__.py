@@ -13,6 +13,7 @@ COMMANDS: Final = {  # name -> module below this package and the click command i
     "list": "list:command",
     "monitor": "monitor:command",
     "prune": "prune:command",
+    "init": "init:command",
     "evidence": "evidence:evidence",
     "report": "report:report",
     "fingerprint": "fingerprint:command",
