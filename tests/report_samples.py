@@ -23,6 +23,21 @@ from harness.model import (
     Teardown,
 )
 
+SECTION = {
+    "section": "backup-do-postgresql",
+    "title": "Backup do PostgreSQL > Backup Automático",
+    "line": 40,
+    "target": "postgres-backup",
+    "results": {"postgres-backup": {"status": "pass", "seconds": 1.0, "reason": None, "findings": []}},
+}
+KEPT = CheckResult(
+    "policy.retention",
+    "Backups are kept as long as their kind asks for",
+    Status.PASS,
+    Proves.OBJECTIVE,
+    Origin.DECLARED,
+    Severity.HIGH,
+)
 NOW = datetime(2026, 11, 24, 5, 0, 7, tzinfo=UTC)
 HOSTILE = (
     "public.<img src=x onerror=document.title='owned'>",

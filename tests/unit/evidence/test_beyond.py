@@ -8,18 +8,11 @@ import pytest
 import report_samples as samples
 
 from harness.evidence.record import judge_run
-from harness.model import CheckResult, Finding, Origin, Proves, Severity, Status, Verdict
+from harness.model import CheckResult, Finding, Origin, Severity, Status, Verdict
 from harness.report.controls import proven_facts
 from harness.report.html import render
 
-KEPT = CheckResult(
-    "policy.retention",
-    "Backups are kept as long as their kind asks for",
-    Status.PASS,
-    Proves.OBJECTIVE,
-    Origin.DECLARED,
-    Severity.HIGH,
-)
+KEPT = samples.KEPT
 GONE = Finding(
     "policy.retention",
     Severity.HIGH,
@@ -52,7 +45,7 @@ def test_it_can_only_make_the_verdict_worse(
 
 
 def test_the_report_shows_it() -> None:
-    evidence = samples.evidence(samples.postgres(), wider=(FAILED,), runbook=(ROW,))
+    evidence = samples.evidence(samples.postgres(), wider=(FAILED,), runbook=(samples.SECTION,))
     assert evidence["verdict"] == "fail"
     page = render(evidence)
     for said in ("weekly backups", "3 that should still be kept are gone", "Backup do PostgreSQL", "passed"):
@@ -61,12 +54,3 @@ def test_the_report_shows_it() -> None:
     assert "retention-kept" not in proven_facts(evidence)
     assert "retention-kept" in proven_facts(samples.evidence(samples.postgres(), wider=(KEPT,)))
     assert "O runbook, seção por seção" in render(evidence, "pt-BR")
-
-
-ROW = {
-    "section": "backup-do-postgresql",
-    "title": "Backup do PostgreSQL",
-    "line": 40,
-    "target": "postgres-backup",
-    "results": {"postgres-backup": {"status": "pass", "seconds": 1.0, "reason": None, "findings": []}},
-}
