@@ -11,6 +11,7 @@ from ..errors import ArtifactError, ConfigError
 from ..manifest import read_manifest
 from ..model import Finding, Origin, Proves, Severity
 from ..stream import Stream, open_file, sniff
+from .recovery_time import estimates
 from .retention import days
 from .space import days_until_full, size_changes
 from .state import Backup, State
@@ -180,6 +181,33 @@ def tested(self: Check, state: State) -> Iterator[Finding]:
 
 
 @check(
+    "policy.recovery-time",
+    proves=Proves.OBJECTIVE,
+    severity=Severity.HIGH,
+    origin=Origin.DECLARED,
+    remedy="restore in parallel (a custom or directory dump), on a faster machine, or declare another one",
+)
+def rto(self: Check, state: State) -> Iterator[Finding]:
+    """A recovery at production's size stays within the recovery time objective."""
+    limit = state.settings.objectives.rto
+    if limit is None:
+        raise NotRun("no recovery time objective is declared")
+    made = estimates(state)
+    if not made:
+        raise NotRun("no drill was timed, or policy.production does not say how large production is")
+    for one in made:
+        if one.high_s > limit:
+            sure = one.seconds > limit
+            yield self.finding(
+                one.lineage.replace(":", " "),
+                f"{'would' if sure else 'might'} take {one.sentence()}",
+                severity=Severity.HIGH if sure else Severity.MEDIUM,
+                expected=f"at most {hours(limit)}",
+                observed=hours(one.seconds),
+            )
+
+
+@check(
     "policy.leftovers",
     proves=Proves.OBJECTIVE,
     severity=Severity.MEDIUM,
@@ -210,6 +238,7 @@ CHECKS: Final = (
     size,
     space,
     tested,
+    rto,
     leftovers,
 )
 

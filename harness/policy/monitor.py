@@ -11,6 +11,7 @@ from ..model import CheckResult, Finding, Status, Verdict
 from ..redact import mask
 from .checks import CHECKS
 from .escalation import Escalation, escalate
+from .recovery_time import estimates
 from .state import State
 from .timekeeping import title
 
@@ -79,6 +80,17 @@ def report_json(report: Report) -> dict[str, Any]:
                 },
             }
             for name, backups in state.by_series().items()
+        ],
+        "recovery": [
+            {
+                "lineage": e.lineage,
+                "seconds": round(e.seconds, 1),
+                "low_s": round(e.low_s, 1),
+                "high_s": round(e.high_s, 1),
+                "drills": e.drills,
+                "stages": {name: round(s, 1) for name, s in e.stages},
+            }
+            for e in estimates(state)
         ],
         "disks": [
             {"folder": str(d.folder), "total_bytes": d.total, "free_bytes": d.free} for d in state.disks

@@ -61,6 +61,8 @@ class Drill:
     finished_at: datetime
     rto_s: float | None
     lost_data: bool  # a failing data check against manifest, declaration or history
+    bytes: int = 0  # of the backup, as it lay on disk
+    stages: tuple[tuple[str, float], ...] = ()  # (name, seconds)
 
 
 @dataclass(frozen=True)
@@ -235,4 +237,6 @@ def _drill(entry: Mapping[str, Any]) -> Drill | None:
         datetime.fromisoformat(entry["finished_at"]),
         entry["measured"].get("rto_s"),
         lost,
+        int(entry.get("bytes") or 0),
+        tuple((str(s["name"]), float(s["seconds"])) for s in entry["measured"].get("stages", ())),
     )

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from .types import Duration, Section
+from .types import Duration, Section, Size
 
 _DAY_S: Final = 86400.0
 
@@ -96,13 +96,22 @@ class Contact(Section):
     section: str | None = None
 
 
+class Production(Section):
+    """What a drill's time is extrapolated to: the size of production's backup, packed as those drilled, and
+    how many times as fast as the drills' machine the recovery machine restores."""
+
+    backup_size: Size
+    speed: Annotated[float, Field(gt=0, le=100)] = 1.0
+
+
 class PolicySettings(Section):
     """Schedule, retention, monitoring, escalation.
 
     `timezone` is the clock that backup names are written by (`local`: this machine's). `unnamed` says which
     kind a backup without one in its name is, per component. `since` is when this schedule began: without it
     (or a backup.log, or drill records) a backup that was deleted cannot be told from one never due.
-    `size_drop` is the share by which the newest backup may be smaller than its history.
+    `size_drop` is the share by which the newest backup may be smaller than its history. `production` lets
+    monitoring say how long a recovery would take there.
     """
 
     timezone: Zone = "local"
@@ -117,6 +126,7 @@ class PolicySettings(Section):
     size_drop: Annotated[float, Field(gt=0, lt=1)] = 0.3
     space_days: Annotated[int, Field(ge=1, le=366)] = 30
     test_interval: Duration = 15 * _DAY_S
+    production: dict[Literal["postgres", "redis", "files"], Production] = Field(default_factory=dict)
     contacts: dict[Annotated[int, Field(ge=1, le=4)], Contact] = Field(default_factory=dict)
     webhook: str | None = None
 

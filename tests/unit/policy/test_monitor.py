@@ -20,11 +20,12 @@ from harness.errors import ConfigError, ToolError
 from harness.lock import folder_lock
 from harness.model import Artifact
 from harness.policy import monitor as report
+from harness.policy import recovery_time
 from harness.policy.space import days_until_full
 from harness.policy.state import Disk, Drill, State, as_backup
 from harness.policy.webhook import message, send
 from harness.redact import Secret
-from harness.settings import Settings
+from harness.settings import Objectives, Settings
 
 NOW = datetime(2026, 11, 24, 6, tzinfo=UTC)
 
@@ -213,3 +214,35 @@ def test_commands(
     gone = before - {p.name for p in (tmp_path / "backups").iterdir()}
     assert gone and all("-daily-" in name for name in gone)
     assert "0 of" in runner.invoke(prune.command, ["--apply"]).output
+
+
+def test_recovery_time_is_extrapolated_with_its_error() -> None:
+    state = made({0: 100}, production={"postgres": {"backup_size": "1G", "speed": 2}})
+    timed = [
+        Drill(
+            "postgres:postgres",
+            "postgres",
+            "x",
+            "",
+            "pass",
+            NOW,
+            s,
+            False,
+            1 << 20,
+            (("sandbox", 2.0), ("restore", s)),
+        )
+        for s in (9.0, 10.0, 11.0)
+    ]
+    full = State(state.settings, NOW, state.backups, tuple(timed), deep=False)
+    (one,) = recovery_time.estimates(full)
+    assert one.seconds == pytest.approx((2 + 10 * 1024) / 2)
+    assert one.high_s == pytest.approx(one.seconds * 1.2) and one.drills == 3
+    (alone,) = recovery_time.estimates(
+        State(state.settings, NOW, state.backups, tuple(timed[:1]), deep=False)
+    )
+    assert alone.high_s == pytest.approx(alone.seconds * 1.5)
+    for limit, severity in ((4000.0, "high"), (6000.0, "medium"), (7000.0, None)):
+        judged = full.settings.model_copy(update={"objectives": Objectives(rto=limit)})
+        told = found(State(judged, NOW, state.backups, tuple(timed), deep=False), "policy.recovery-time")
+        assert [s for s, _ in told] == ([severity] if severity else [])
+    assert report.report_json(report.look(full))["recovery"][0]["drills"] == 3
