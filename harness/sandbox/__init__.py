@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import SandboxError
+from ..errors import ProvadoError
 from ..settings import SandboxSettings
 from . import choose, container, engine, folders, lease, local
 from .base import PostgresRequest, Provider, RedisRequest, Server, ServerDied
@@ -51,10 +51,12 @@ def postgres_sandbox(
                 else:
                     start = container.postgres(choice, request, settings, deadline=deadline)
                 server = stack.enter_context(start)
-            except SandboxError as error:
-                if request.data and isinstance(error, ServerDied):
+            except ServerDied as error:
+                if request.data:
                     raise
                 looked_at.append(f"{_named(choice)} did not serve: {error.what}")
+            except (ProvadoError, OSError) as error:
+                looked_at.append(f"{_named(choice)} did not serve: {_what(error)}")
             else:
                 break
         else:
@@ -86,8 +88,8 @@ def redis_sandbox(request: RedisRequest, settings: SandboxSettings, *, deadline:
                 if "Can't handle RDB format version" not in error.log:
                     raise
                 looked_at.append(f"{_named(choice)} is too old for it")
-            except SandboxError as error:
-                looked_at.append(f"{_named(choice)} did not serve: {error.what}")
+            except (ProvadoError, OSError) as error:
+                looked_at.append(f"{_named(choice)} did not serve: {_what(error)}")
             else:
                 break
         else:
@@ -124,6 +126,10 @@ def sweep() -> list[str]:
             lease.drop(name)
             removed.append(f"sandbox {left.folder} of a run that ended without cleaning up")
     return removed
+
+
+def _what(error: ProvadoError | OSError) -> str:
+    return error.what if isinstance(error, ProvadoError) else str(error)
 
 
 def _named(choice: choose.Choice) -> str:

@@ -86,11 +86,12 @@ class Server:
     `unix_socket` when it is set, else to `host` and `port`. Containers have sockets too, unless the engine
     runs where it cannot see our files.
 
-    `shared` is a folder that both the harness and the server can read and write (the server sees it as
-    `shared_inside`), None when there is none. `alive()` tells whether the server process still runs;
-    `log()` returns the server's log so far (it may quote data: never put it into evidence). `limit()` is
-    "memory" or "disk" when the sandbox's own limit ended the server: the drill is inconclusive then, the
-    backup is not to blame.
+    `shared` is a folder in which both the harness and the server can make files (the server sees it as
+    `shared_inside`), None when there is none. Neither can replace the other's files; what the server makes
+    there may be a link to anywhere, so open it with O_NOFOLLOW. `alive()` tells whether the server still
+    runs; `log()` returns the end of its log (it may quote data: never put it into evidence). `limit()` is
+    "memory" or "disk" when the sandbox's own limit ended the server: the drill is inconclusive then, and
+    the backup is not to blame.
     """
 
     info: SandboxInfo

@@ -13,8 +13,10 @@ import time
 from collections.abc import Callable
 
 from ..redact import Secret
-from .base import PostgresRequest
+from .base import PostgresRequest, ServerDied
 
+_PATIENCE_S = 5.0  # how long a restored cluster may refuse us with the same error
+_SOON = ("starting up", "shutting down", "recovery", "not yet accepting", "not accepting")
 _FAST, _SLOW = 0.003, 0.1  # seconds between attempts: quickly at first, gently when it takes long
 
 
@@ -40,15 +42,19 @@ def wait_postgres(
 ) -> str:
     """Wait until PostgreSQL lets `user` in; gives it the `fresh` password then -> the server's version.
 
+    A restored cluster (`database` is template1) that goes on refusing us for a reason of its own, say a lost
+    catalog or a locale that is not here, is given up: ServerDied with the reason as its log.
+
     `main_process`: only a server whose process id is 1 counts (an image's entry point runs another one
     for a moment to set things up).
     """
     import psycopg
 
     version = ""
+    refused_since: float | None = None
 
     def ready() -> bool:
-        nonlocal version
+        nonlocal version, refused_since
         try:
             with psycopg.connect(
                 host=host,
@@ -68,7 +74,14 @@ def wait_postgres(
                     connection.execute(b"ALTER ROLE postgres PASSWORD '" + verifier + b"'")
                 version = (connection.pgconn.parameter_status(b"server_version") or b"").decode()
                 return True
-        except psycopg.OperationalError:
+        except psycopg.OperationalError as error:
+            told = str(error)
+            if database != "template1" or "FATAL" not in told or any(word in told for word in _SOON):
+                refused_since = None
+                return False
+            refused_since = refused_since or time.monotonic()
+            if time.monotonic() - refused_since > _PATIENCE_S:
+                raise ServerDied("the restored server lets nobody in", log=told, exit_code=None) from None
             return False
 
     wait(ready, check)

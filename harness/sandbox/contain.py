@@ -46,7 +46,7 @@ def before_fork() -> None:
         _write("/proc/self/gid_map", f"{gid} {gid} 1")
 
 
-def contain(orders: dict[str, Any], own_view: bool) -> list[str]:
+def contain(orders: dict[str, Any]) -> list[str]:
     """Close this process in, then drop every privilege. Returns what was achieved, in words for evidence."""
     done = []
     _write("/proc/self/oom_score_adj", "500")  # when memory runs out, the server goes first
@@ -58,7 +58,7 @@ def contain(orders: dict[str, Any], own_view: bool) -> list[str]:
     if isolated:
         _loopback_up()
         done.append("no network (own network namespace)")
-    if own_view and _try(_LIBC.unshare, _NEWNS):
+    if orders["own_view"] and _try(_LIBC.unshare, _NEWNS):
         done += _own_view(orders)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the backup's data
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

@@ -359,7 +359,7 @@ def _start(
         for name, inside in (("run", _RUN), ("shared", _SHARED)):
             folder = made.folder / name
             folder.mkdir()
-            folder.chmod(0o777)  # the container's user is not ours; the folder above lets nobody in
+            folder.chmod(0o1777)  # the container's user is not ours; the folder above lets nobody in
             box.with_volume_mapping(folder, inside, "rw")
         arguments["network"] = "none"
         made.sockets = (made.folder / "run" / ".s.PGSQL.5432", made.folder / "run" / "redis.sock")

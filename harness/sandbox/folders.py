@@ -35,7 +35,7 @@ def cache() -> Path:
         wanted = Path("/var/cache/provado")
     else:
         named = os.environ.get("XDG_CACHE_HOME")
-        wanted = (Path(named) if named else Path("~/.cache").expanduser()) / "provado"
+        wanted = (Path(named) if named else home() / ".cache") / "provado"
     for candidate in (wanted, Path(tempfile.gettempdir()) / f"provado-cache-{os.geteuid()}"):
         try:
             candidate.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -44,6 +44,14 @@ def cache() -> Path:
         if is_private(candidate) and os.access(candidate, os.W_OK):
             return candidate
     return Path(tempfile.mkdtemp(prefix="provado-cache-"))
+
+
+def home() -> Path:
+    """The home folder of the user we are; / for a user who has none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/")
 
 
 def is_private(path: Path) -> bool:

@@ -93,6 +93,19 @@ def subfolder(instance: Instance, name: str) -> Path:
     return path
 
 
+def shared_folder(instance: Instance) -> Path:
+    """A folder in which we and the server's user can make files, and neither can replace the other's.
+
+    As root we follow names there: were the folder the server's, it could put a link in place of our file.
+    """
+    path = instance.folder / "shared"
+    path.mkdir(mode=0o700)
+    if instance.user:
+        os.chown(path, -1, instance.user.gid)
+        path.chmod(0o1730)
+    return path
+
+
 def spawn(instance: Instance) -> None:
     """Start the supervisor, so that it gets ready while the server's data are being copied."""
     receive, instance.lifeline = os.pipe()
@@ -118,14 +131,18 @@ def launch(
     stop_signal: int,
     deadline: float,
 ) -> None:
-    """Have the supervisor start the server. Raises SandboxError when it cannot be started."""
+    """Have the supervisor start the server. Raises SandboxError when it cannot be started.
+
+    When it cannot in a view of the files of its own (a kernel or a layout that does not bear it), it is
+    started without one, and the evidence does not name one.
+    """
     user = instance.user
-    orders = {
+    orders: dict[str, Any] = {
         "argv": argv,
         "env": env,
         "cwd": str(cwd),
         "needs": [str(path) for path in needs],
-        "home": str(Path.home()),
+        "home": str(folders.home()),
         "folder": str(instance.folder),
         "uid": user.uid if user else None,
         "gid": user.gid if user else None,
@@ -134,18 +151,29 @@ def launch(
         "stop_signal": int(stop_signal),
         "grace_s": 2.0,
     }
+    error = _ordered(instance, {**orders, "own_view": True}, deadline)
+    if error:
+        _end_supervisor(instance)
+        instance.told.clear()
+        spawn(instance)
+        error = _ordered(instance, {**orders, "own_view": False}, deadline)
+    if error:
+        raise SandboxError(
+            f"the server {argv[0]} cannot be started: {error}",
+            remedy="Check that the program is executable for ordinary users",
+        )
+    instance.containment = (*instance.told["containment"], "memory and disk limits")
+
+
+def _ordered(instance: Instance, orders: dict[str, Any], deadline: float) -> str | None:
+    """Give the supervisor its orders and lease what it started; the error when it could not."""
     if instance.lifeline is None or instance.supervisor is None:
-        raise SandboxError("the sandbox was ended before its server was started")
+        return "the sandbox was ended before"
     with contextlib.suppress(BrokenPipeError):  # the supervisor died: it does not answer below
         os.write(instance.lifeline, launch_program.message(orders))
     pid = _hear(instance, "pid", deadline)
-    error = instance.told.get("error")
-    if error or not isinstance(pid, int):
-        raise SandboxError(
-            f"the server {argv[0]} cannot be started: {error or 'its supervisor did not answer'}",
-            remedy="Check that the program is executable for ordinary users",
-        )
-    instance.containment = tuple(instance.told["containment"])
+    if not isinstance(pid, int):
+        return "its supervisor did not answer"
     supervisor = instance.supervisor.pid
     instance.lease = replace(
         instance.lease,
@@ -153,6 +181,24 @@ def launch(
         server=lease.Process(pid, lease.started(pid)),
     )
     lease.write(instance.name, instance.lease)
+    return str(instance.told["error"]) if "error" in instance.told else None
+
+
+def _end_supervisor(instance: Instance) -> None:
+    """Have the supervisor end the server and itself, and see that both did."""
+    if instance.lifeline is not None:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(instance.lifeline, b"stop\n")  # closing is not enough: a forked child may hold a copy
+        os.close(instance.lifeline)
+        instance.lifeline = None
+    if instance.supervisor:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            instance.supervisor.wait(10)
+        limit(instance)  # hear it out: what ended the server may be asked for later
+        process.end(instance.supervisor, grace_s=0.1)
+        if instance.supervisor.stdout:
+            instance.supervisor.stdout.close()
+    lease.kill(instance.lease)
 
 
 def _hear(instance: Instance, key: str, deadline: float) -> object | None:
@@ -212,21 +258,7 @@ def teardown(instance: Instance) -> Teardown:
     with instance.lock:
         if instance.proof:
             return instance.proof
-        if instance.lifeline is not None:
-            with contextlib.suppress(BrokenPipeError):
-                os.write(
-                    instance.lifeline, b"stop\n"
-                )  # closing is not enough: a forked child may hold a copy
-            os.close(instance.lifeline)
-            instance.lifeline = None
-        if instance.supervisor:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                instance.supervisor.wait(10)
-            limit(instance)  # hear it out: what ended it may be asked for later
-            process.end(instance.supervisor, grace_s=0.1)
-            if instance.supervisor.stdout:
-                instance.supervisor.stdout.close()
-        lease.kill(instance.lease)
+        _end_supervisor(instance)
         no_container = instance.container is None or instance.container()
         gone = folders.remove(instance.folder)
         server, supervisor = instance.lease.server, instance.lease.supervisor

@@ -50,10 +50,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # only the pipe, or the parent's death, tells us to stop
     contain.before_fork()
-    child, answer = _start(orders, True)
-    if "error" in answer:  # perhaps a kernel or a layout of files that does not bear the own view
-        os.waitpid(child, 0)
-        child, answer = _start(orders, False)
+    child, answer = _start(orders)
     answer["pid"] = child
     _tell(answer)
     limit, status = _watch(orders, child, parent)
@@ -73,20 +70,20 @@ def _tell(what: dict[str, Any]) -> None:
         return
 
 
-def _start(orders: dict[str, Any], own_view: bool) -> tuple[int, dict[str, Any]]:
+def _start(orders: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """Fork the server -> its process id, and its containment or the error that kept it from starting."""
     receive, report = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(receive)
-        _become_server(orders, report, own_view)
+        _become_server(orders, report)
     os.close(report)
     with os.fdopen(receive, "rb") as pipe:
         told = pipe.read()
     return child, understood(told) if told else {"error": "the server's process ended before it began"}
 
 
-def _become_server(orders: dict[str, Any], report: int, own_view: bool) -> None:
+def _become_server(orders: dict[str, Any], report: int) -> None:
     """In the child: contain ourselves, drop privileges, become the server. Never returns."""
     try:
         os.dup2(2, 1)  # the supervisor's own errors go to the server's log, too
@@ -94,7 +91,7 @@ def _become_server(orders: dict[str, Any], report: int, own_view: bool) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         os.setsid()
-        done = contain.contain(orders, own_view)
+        done = contain.contain(orders)
         os.chdir(orders["cwd"])
         program = os.open(orders["argv"][0], os.O_PATH)  # told only once the server can be reached from here
         os.close(program)
@@ -109,8 +106,10 @@ def _watch(orders: dict[str, Any], child: int, parent: int) -> tuple[str | None,
     """Wait until the server ends, a limit is passed, or we are to stop -> (limit passed, exit status)."""
     poll = select.poll()
     poll.register(sys.stdin.fileno(), select.POLLIN | select.POLLHUP)
-    if hasattr(os, "pidfd_open"):
+    try:  # noqa: SIM105 - contextlib would have to be loaded
         poll.register(os.pidfd_open(child), select.POLLIN)
+    except (AttributeError, OSError):  # then the end is noticed a quarter of a second later
+        pass
     next_look = time.monotonic() + 0.5
     while True:
         events = poll.poll(250)

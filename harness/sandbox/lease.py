@@ -25,7 +25,7 @@ class Process:
 
     def alive(self) -> bool:
         """True while exactly this process runs."""
-        return started(self.pid) == self.started
+        return self.started >= 0 and started(self.pid) == self.started
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def left_over() -> list[tuple[str, Lease]]:
 
 
 def kill(lease: Lease, *, wait_s: float = 5.0) -> None:
-    """End what a left-over lease names. The supervisor first: it ends the server's own children."""
+    """End what a lease names: the server, then its supervisor, which ends what the server had started."""
     if lease.namespace != namespace():
         return
     for named in (lease.server, lease.supervisor):

@@ -79,7 +79,7 @@ def postgres(
     made = instance.create(user)
     try:
         data, run = made.folder / f"data-{made.name}", instance.subfolder(made, "run")
-        shared = instance.subfolder(made, "shared")
+        shared = instance.shared_folder(made)
         instance.spawn(made)
         if base:
             template.copy_tree(base.data, data, user)
@@ -234,8 +234,10 @@ def accessible(server: Binaries, user: User | None) -> Binaries:
         fresh = place.with_name(f".{name}-{os.getpid()}")
         for path in server.needs:
             shutil.copytree(path, fresh / path.name, symlinks=True, copy_function=_link_or_copy)
-        with contextlib.suppress(OSError):
+        try:
             fresh.rename(place)
+        except OSError:  # another run was faster
+            shutil.rmtree(fresh)
     moved = place / server.server.relative_to(server.needs[0].parent)
     if not folders.reachable(moved):
         raise SandboxError(

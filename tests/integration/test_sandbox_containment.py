@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import json
 import os
 import shutil
@@ -114,6 +115,7 @@ def test_without_namespaces_a_system_call_filter_keeps_the_network_away() -> Non
         "no new privileges",
         "no network (system call filter)",
         "ends with the harness",
+        "memory and disk limits",
     ]
     assert told["error"]
     assert not told["reached"]
@@ -181,6 +183,15 @@ def test_programs_in_a_closed_folder_run_from_a_copy_and_the_folder_stays_closed
     finally:
         for made in set((folders.cache() / "servers").glob("*")) - cached:
             shutil.rmtree(made)
+
+
+def test_where_the_own_view_is_not_borne_it_is_left_out() -> None:
+    odd = dataclasses.replace(SERVER, needs=(Path("/no/such/folder"),))
+    deadline = time.monotonic() + 60
+    with local.postgres(odd, PostgresRequest(), SandboxSettings(), deadline=deadline) as server:
+        assert server.alive()
+        assert "unprivileged user" in server.info.containment or os.geteuid()
+        assert not any("read-only" in word for word in server.info.containment)
 
 
 def test_a_template_that_is_not_whole_or_not_ours_is_made_anew(
