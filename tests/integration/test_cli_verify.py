@@ -105,7 +105,7 @@ def test_the_screen_begins_with_the_verdict(job):
     assert code == 1
     assert out.startswith("FAIL: 1 of 2 backups fail; m.note: public.words: 2 words are lost")
     assert "unproven: no manifest" in out
-    assert out.rstrip().endswith("Report: reports/report.html")
+    assert "\nReport: reports/report.html\n" in out
     assert "\033" not in out + err
 
 
