@@ -51,6 +51,7 @@ class Check:
     needs_server: bool
     controls: tuple[str, ...]
     remedy: str
+    formats: frozenset[str] = frozenset()  # of backups that it is about; empty: of all
 
     @property
     def title(self) -> str:
@@ -121,6 +122,9 @@ def run_checks(
     results: list[CheckResult] = []
     blocking: list[str] = []
     for item in checks:
+        artifact = getattr(subject, "artifact", None)
+        if item.formats and artifact is not None and artifact.format not in item.formats:
+            continue  # not about backups of this kind at all
         began, status, reason = time.perf_counter(), Status.PASS, None
         findings: tuple[Finding, ...] = ()
         try:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import xxhash
 
@@ -15,6 +15,9 @@ from ..model import Severity
 from . import patterns
 from .dump import Copy, Entry, Header, Meta, Statement, read_dump
 from .hostile import Danger, changes_rows_late, classify, classify_insert, classify_meta
+
+if TYPE_CHECKING:
+    from .physical import BaseBackup
 
 _CREATE_TABLE: Final = re.compile(rb"CREATE (?:UNLOGGED |FOREIGN )?TABLE ", re.I)
 _ICU: Final = re.compile(rb"PROVIDER = '?icu|provider *= *'?icu", re.I)
@@ -87,6 +90,7 @@ class DumpFacts:
     hollow: list[Entry] = field(default_factory=list)  # announced by the TOC, but nothing follows
     late_writes: bool = False  # something besides COPY and INSERT may change rows
     problem: ArtifactError | None = None
+    base: BaseBackup | None = None  # what a physical backup says instead
 
     @property
     def server_version(self) -> str | None:

@@ -13,6 +13,7 @@ from ..errors import ArtifactError
 from ..model import Artifact
 from ..stream import Stream, open_file
 from .facts import DumpFacts, read_facts
+from .physical import inspect_physical
 from .source import ARCHIVES, counted, pg_restore_for, sha256_of, sql_text
 
 _CREATED: Final = re.compile(r"^; Archive created at (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", re.M)
@@ -23,6 +24,8 @@ def inspect(artifact: Artifact, ctx: DrillContext) -> Inspection:
 
     Raises ToolError when an archive needs a pg_restore that is not here.
     """
+    if artifact.format == "physical":
+        return inspect_physical(artifact, ctx)
     facts, sha256 = DumpFacts(), ""
     if artifact.format in ARCHIVES:
         with ThreadPoolExecutor(1, thread_name_prefix="provado-sha256") as aside:

@@ -22,6 +22,8 @@ from ..settings import Settings
 from . import source
 from .facts import DumpFacts
 from .load import Loaded, Loader
+from .physical import BaseBackup
+from .physical_restore import open_physical, start, user_databases
 from .pool import Connection, Pool
 from .proof import Rows, connect, table_rows
 
@@ -125,6 +127,9 @@ def restore(inspection: Inspection, ctx: DrillContext) -> Iterator[RestoredPostg
     """
     facts: DumpFacts = inspection.facts
     subject = RestoredPostgres(inspection, ctx)
+    if facts.base is not None:
+        yield from _physical(subject, facts.base)
+        return
     with _stage(subject, "sandbox"):
         request = PostgresRequest(
             _target(inspection.artifact, facts),
@@ -136,6 +141,30 @@ def restore(inspection: Inspection, ctx: DrillContext) -> Iterator[RestoredPostg
     try:
         subject.server = server
         _load(subject, server)
+        yield subject
+    finally:
+        try:
+            opened.__exit__(None, None, None)
+        finally:
+            subject.teardown = server.teardown()
+
+
+def _physical(subject: RestoredPostgres, base: BaseBackup) -> Iterator[RestoredPostgres]:
+    """A server on the backup's own files; a recovery that fails is a result (`problem`)."""
+    opened = open_physical(base, subject.ctx)
+    try:
+        with _stage(subject, "restore"):
+            server = start(opened)
+    except ArtifactError as problem:
+        subject.problem = problem
+        yield subject
+        return
+    try:
+        subject.server = server
+        subject.databases = tuple(user_databases(server))
+        named = subject.manifest.source.get("database") if subject.manifest else None
+        subject.database = str(named) if named in subject.databases else subject.databases[0]
+        subject.facts_of_file.created |= dict.fromkeys(subject.databases, b"")
         yield subject
     finally:
         try:

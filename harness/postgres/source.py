@@ -32,6 +32,9 @@ _SILENCE_S: Final = 60.0
 _SEEK_BYTES_PER_S: Final = 50e6
 
 _HEADERS: Final = (b"-- PostgreSQL database dump", b"-- PostgreSQL database cluster dump")
+_IN_DATA_FOLDER: Final = re.compile(  # what only a data directory of PostgreSQL holds
+    rb"(?:^|/)(?:PG_VERSION|backup_label(?:\.old)?|tablespace_map|global/pg_control|base/1/|pg_(?:xact|wal|multixact)/)"
+)
 _SQL_START: Final = re.compile(  # the first word behind comments; a program that only quotes SQL has another
     rb"(?:\s++|--[^\n]*+\n|/\*.*?\*/)*+(?:CREATE|SET|INSERT\s+INTO|COPY|DROP|ALTER|SELECT|BEGIN|START|DELETE|TRUNCATE"
     rb"|\\(?:connect|c|restrict))\b",
@@ -44,15 +47,15 @@ def recognise(path: Path, head: bytes) -> str | None:
     if path.is_dir():
         if (path / "toc.dat").is_file():
             return "directory"
-        whole = (path / "PG_VERSION").is_file() or any(path.glob("base.tar*"))
-        return "physical" if whole or (path / "backup_manifest").is_file() else None
+        whole = any((path / n).is_file() for n in ("PG_VERSION", "data/PG_VERSION", "backup_manifest"))
+        return "physical" if whole or any(path.glob("base.tar*")) else None
     if head.startswith(b"PGDMP"):
         return "custom"
     if head[257:262] == b"ustar":
         first = head[:100].split(b"\0")[0]
         if first == b"toc.dat":
             return "tar"
-        return "physical" if first in (b"backup_label", b"PG_VERSION", b"./PG_VERSION") else None
+        return "physical" if any(map(_IN_DATA_FOLDER.search, _members(head))) else None
     if encryption_of(head):
         return "encrypted" if ".sql" in path.name or ".dump" in path.name else None
     text = head.removeprefix(b"\xef\xbb\xbf")
@@ -61,6 +64,17 @@ def recognise(path: Path, head: bytes) -> str | None:
     if b"\0" not in text and (b"\n" + _HEADERS[0] in b"\n" + text or _SQL_START.match(text)):
         return "plain"
     return None
+
+
+def _members(head: bytes) -> Iterator[bytes]:
+    """Names of the tar members whose headers stand in the first bytes of a file."""
+    at = 0
+    while head[at + 257 : at + 262] == b"ustar":
+        yield head[at : at + 100].split(b"\0")[0]
+        size = head[at + 124 : at + 135]
+        if not size.isdigit():
+            return
+        at += 512 + (int(size, 8) + 511) // 512 * 512
 
 
 @contextlib.contextmanager
