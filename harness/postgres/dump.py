@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from ..errors import ArtifactError
 from .text import Source, codec_of, skip_comment, skip_quoted
 
 _TAIL: Final = 4  # bytes of a terminator that may still be incomplete: \n \ . \r
@@ -49,6 +50,7 @@ _STRINGS_OFF: Final = re.compile(rb"SET\s+standard_conforming_strings\s*(?:=|TO)
 _ENCODING: Final = re.compile(rb"SET\s+(?:SESSION\s+)?client_encoding\s*(?:=|TO)\s*['\"]?([\w-]+)", re.I)
 _ROUTINE_BYTES: Final = 200  # how much of a statement must be at hand to tell whether it makes a routine
 _LINE_END: Final = re.compile(rb"\r?\n")
+_END: Final = re.compile(rb"\\\.(?:\r?\n|\Z)")
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,14 @@ class Statement:
         return self.sql.decode(self.codec, "replace").encode()
 
 
+@dataclass(frozen=True)
+class Known:
+    """Size of a COPY block's rows in bytes and lines, as an earlier pass over the same text found them."""
+
+    bytes: int
+    rows: int
+
+
 class CopyData:
     r"""The rows of one COPY block, read once by iterating: blocks of COPY text up to `\.`, line ends as LF.
 
@@ -107,16 +117,33 @@ class CopyData:
     `partial_row` whether the text stops inside a row.
     """
 
-    def __init__(self, source: Source, crlf: bool) -> None:
+    def __init__(self, source: Source, crlf: bool, known: Known | None) -> None:
         self.rows = self.bytes = 0
         self.ended = self.partial_row = False
         self._source, self._crlf = source, crlf
-        self._blocks: Iterator[bytes] | None = None
+        self._blocks = self._read() if known is None or crlf else self._forward(known)
 
     def __iter__(self) -> Iterator[bytes]:
-        if self._blocks is None:
-            self._blocks = self._read()
         return self._blocks
+
+    def _forward(self, known: Known) -> Iterator[bytes]:
+        """The rows without looking for their end, which an earlier pass over the same text found."""
+        source, left = self._source, known.bytes
+        while left and (source.pos < len(source.data) or source.more()):
+            block = source.data[source.pos : source.pos + left]
+            source.skip(source.pos + len(block), 0)
+            left -= len(block)
+            yield block
+        while len(source.data) - source.pos < _TAIL and source.more():
+            pass
+        end = _END.match(source.data, source.pos)
+        if left or end is None:
+            raise ArtifactError(
+                "the file changed while it was read",
+                remedy="verify backups that nothing writes to any more",
+            )
+        source.skip(end.end(), known.rows + 1)
+        self.rows, self.bytes, self.ended = known.rows, known.bytes, True
 
     def _read(self) -> Iterator[bytes]:
         source, first, held = self._source, True, b""
@@ -171,13 +198,15 @@ class Copy:
 Item = Entry | Header | Meta | Statement | Copy
 
 
-def read_dump(blocks: Iterable[bytes]) -> Iterator[Item]:
+def read_dump(blocks: Iterable[bytes], known: Iterable[Known] = ()) -> Iterator[Item]:
     """The items of SQL text in order. A COPY's rows are skipped when the caller does not read them.
 
-    The end of the text inside a statement, comment or COPY block gives a last `Header("truncated", ...)`.
-    Raises ArtifactError only for what `blocks` raises, and for a statement beyond `MAX_STATEMENT`.
+    `known` are the sizes of the COPY blocks where an earlier pass found them: then nothing looks for their
+    ends any more. The end of the text inside a statement, comment or COPY block gives a last
+    `Header("truncated", ...)`. Raises ArtifactError only for what `blocks` raises, for a statement beyond
+    `MAX_STATEMENT`, and where the text is not the one that `known` is about.
     """
-    source, entry, backslashes, encoding = Source(blocks), None, False, "UTF8"
+    source, entry, backslashes, encoding, known = Source(blocks), None, False, "UTF8", iter(known)
     while source.data[:3] != b"\xef\xbb\xbf" and len(source.data) < 3 and source.more():
         pass
     if source.data.startswith(b"\xef\xbb\xbf"):  # Windows editors; psql skips it too
@@ -211,7 +240,7 @@ def read_dump(blocks: Iterable[bytes]) -> Iterator[Item]:
             line = source.line
             yield Meta(source.rest_of_line(0).decode("utf-8", "replace").rstrip(), line)
         else:
-            found = yield from _statement(source, entry, backslashes, encoding)
+            found = yield from _statement(source, entry, backslashes, encoding, known)
             if found is None:
                 return
             if named := _ENCODING.match(found):
@@ -221,7 +250,7 @@ def read_dump(blocks: Iterable[bytes]) -> Iterator[Item]:
 
 
 def _statement(
-    source: Source, entry: Entry | None, backslashes: bool, encoding: str
+    source: Source, entry: Entry | None, backslashes: bool, encoding: str, known: Iterator[Known]
 ) -> Generator[Item, None, bytes | None]:
     """Yield the statement (or COPY, and meta-commands inside); returns its text, None when the text ended."""
     line = source.line
@@ -242,7 +271,7 @@ def _statement(
     names = [_name(n, codec) for n in (named[1], named[2]) if n] if named else []
     columns = tuple(_name(c[0], codec) for c in _NAME.finditer(named[3])) if named and named[3] else ()
     ending = source.rest_of_line(0)
-    data = CopyData(source, ending.endswith(b"\r\n"))
+    data = CopyData(source, ending.endswith(b"\r\n"), next(known, None))
     schema = names[0] if len(names) == 2 else None
     yield Copy(text, schema, names[-1] if names else "?", columns, line, data, entry, encoding)
     for _ in data:  # what the caller left unread

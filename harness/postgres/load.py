@@ -19,7 +19,7 @@ from psycopg import errors, sql
 from psycopg.pq import TransactionStatus
 
 from . import patterns
-from .dump import Copy, Meta, Statement, read_dump
+from .dump import Copy, Known, Meta, Statement, read_dump
 from .facts import DumpFacts, Planned, TableData
 from .failures import Failure, failure, label, lacked
 from .hostile import classify, classify_insert
@@ -81,7 +81,8 @@ class Loader:
         self._conn: Connection | None = None
         self._batch: list[Statement] = []
         self._copies = 0
-        self._built: set[int] = set()  # ordinals of statements that ran early
+        self._early: dict[int, bool] = {}  # statements handed to other connections -> whether they are done
+        self._deferred: list[tuple[int, Statement]] = []
         self._lock = threading.Lock()
         times = Counter((t.database, t.name) for t in self.facts.tables)
         self._once = {i for i, t in enumerate(self.facts.tables) if times[t.database, t.name] == 1}
@@ -89,7 +90,7 @@ class Loader:
 
     def run(self, blocks: Iterable[bytes]) -> None:
         """Send everything in the SQL text. Raises ArtifactError where the text cannot be read on."""
-        for item in read_dump(blocks):
+        for item in read_dump(blocks, (Known(t.bytes, t.rows) for t in self.facts.tables)):
             match item:
                 case Statement():
                     self._statement(item, self.loaded.statements)
@@ -107,9 +108,13 @@ class Loader:
         self.settle()
 
     def settle(self) -> None:
-        """Wait for what other connections are still building."""
+        """Wait for what other connections are building; what they could not build is tried in its order."""
         if self.pool:
             self.pool.wait()
+        deferred, self._deferred = self._deferred, []
+        for ordinal, item in deferred:
+            if not self._early[ordinal]:
+                self._execute(item)
 
     def close(self) -> None:
         """Close the connection; what the last statement left open is rolled back."""
@@ -151,9 +156,9 @@ class Loader:
         if danger and danger.refuse:
             self._refuse(item, danger.message)
             return
-        with self._lock:
-            if ordinal in self._built:
-                return
+        if ordinal in self._early:
+            self._deferred.append((ordinal, item))
+            return
         if not item.sql.startswith(_WAITS_FOR_NOTHING) and patterns.built_on(item.sql) is None:
             self.settle()
         if patterns.created_database(item.utf8):
@@ -187,16 +192,11 @@ class Loader:
         return ours and not _ALTER_ROLE.match(item.sql)
 
     def _keep_admission(self, statement: bytes) -> None:
-        """Globals set the password of the source's superuser: where that is also ours, the next connection
-        to the sandbox would be refused. Our own password is put back, the other attributes stay."""
-        found = _ALTER_ROLE.match(statement)
-        info = self.conn.info
+        """Globals set the password of the source's superuser, often ours by name: our own is put back."""
+        found, info = _ALTER_ROLE.match(statement), self.conn.info
         if found and found[1].strip(b'"').decode("utf-8", "replace") == info.user:
-            self.conn.execute(
-                sql.SQL("ALTER ROLE {} SUPERUSER LOGIN PASSWORD {} VALID UNTIL 'infinity'").format(
-                    sql.Identifier(info.user), sql.Literal(info.password)
-                )
-            )
+            again = sql.SQL("ALTER ROLE {} SUPERUSER LOGIN PASSWORD {} VALID UNTIL 'infinity'")
+            self.conn.execute(again.format(sql.Identifier(info.user), sql.Literal(info.password)))
 
     def _send(self, statement: bytes) -> int:
         with self.conn.cursor() as cursor:
@@ -306,15 +306,15 @@ class Loader:
         others = [p for p in planned if p not in keys]
         if pool is None:
             return
+        self._early.update((p.ordinal, False) for p in planned)
 
         def build(item: Planned) -> None:
             with pool.connection(database) as conn:
                 try:
                     conn.execute(item.statement.sql, binary=True)
                 except psycopg.Error:
-                    return  # tried again in its place, where the outcome counts
-            with self._lock:
-                self._built.add(item.ordinal)
+                    return  # tried again by `settle`, where the outcome counts
+            self._early[item.ordinal] = True
 
         def begin() -> None:
             for key in keys:
