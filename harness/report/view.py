@@ -111,7 +111,10 @@ def tiles(evidence: Mapping[str, Any], w: Words) -> list[Tile]:
     checks = [c for b in backups for c in b["checks"]]
     failed = sum(c["status"] == "fail" for c in checks)
     passed = sum(c["status"] == "pass" for c in checks)
-    open_ = len(checks) - failed - passed
+    broke = sum(c["status"] == "error" for c in checks)
+    rest = len(checks) - failed - passed - broke
+    told = w("{0} failed, {1} not run", w.number(failed), w.number(rest))
+    told += " · " + w("{0} broke", w.number(broke)) if broke else ""
     return [
         _objective(w, w("Backup age"), max(ages, default=None), goals.get("rpo_s"), "RPO", len(ages) > 1),
         _objective(
@@ -121,8 +124,8 @@ def tiles(evidence: Mapping[str, Any], w: Words) -> list[Tile]:
         Tile(
             w("Checks passed"),
             w("{0} of {1}", w.number(passed), w.number(len(checks))),
-            w("{0} failed, {1} not proven", w.number(failed), w.number(open_)),
-            "bad" if failed else "ok" if passed and not open_ else "plain",
+            told,
+            "bad" if failed else "warn" if broke else "ok" if passed and not rest else "plain",
         ),
     ]
 
