@@ -118,6 +118,12 @@ def test_users_tests_get_the_restored_backup_alive_and_count(job, pytester):
     assert evidence(pytester)["backups"][0]["teardown"]["complete"]
 
 
+def test_users_files_may_have_the_names_of_ours(job, pytester):
+    pytester.makepyfile(test_files="def test_words(restored_files): assert restored_files.text")
+    assert job({"n.note": GOOD}, "test_files.py", str(suites())).ret == 0
+    assert restores(pytester) == 1
+
+
 def test_users_tests_alone_are_a_drill_too(job, pytester):
     pytester.makepyfile(test_own="def test_words(restored_files): assert restored_files.text")
     assert job({"n.note": GOOD}, "test_own.py").ret == 0

@@ -1,0 +1,1 @@
+"""The pytest suites that users run on their backups; a package, so that theirs may have the same names."""
