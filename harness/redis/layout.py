@@ -15,6 +15,7 @@ MAGICS: Final = (b"REDIS0", b"VALKEY0")
 _PART: Final = re.compile(r"^(?P<name>.+)\.(?P<seq>\d+)\.(?P<kind>base|incr)\.(?:rdb|aof)$")
 _NOTE: Final = r"^(redis_version|valkey_version|run_id|role|db\d+|maxmemory_policy|aof_enabled):(.+)$"
 _METADATA: Final = ("backup-metadata.txt", "redis-info.txt", "redis-config.txt")
+_NAMES: Final = ("dbfilename", "appendfilename", "appenddirname")
 _SMALL: Final = 1 << 20
 
 
@@ -70,7 +71,7 @@ def look(folder: Path, name: str) -> Layout:
     claimed: set[Path] = set()
     for manifest in manifests:
         aof = _multi_part(manifest, made.problems)
-        claimed.update(manifest.parent.iterdir())
+        claimed.update(f for f in manifest.parent.iterdir() if f == manifest or _PART.match(f.name))
         if made.aof is None:
             made.aof = aof
     loose = [f for f in files if f not in claimed and _PART.match(f.name)]
@@ -205,7 +206,9 @@ def _read_notes(made: Layout, texts: list[Path]) -> None:
         for line, after in zip(lines, [*lines[1:], ""], strict=True):
             if found := re.match(_NOTE, line):
                 made.notes.setdefault(found[1], found[2].strip()[:200])
-            elif line in ("dbfilename", "appendfilename") and after:  # as redis-cli prints CONFIG GET
+            elif found := re.match(r"^(dbfilename|appendfilename|appenddirname) (\S+)$", line):
+                made.notes.setdefault(found[1], found[2].strip('"'))
+            elif line in _NAMES and after:  # as redis-cli prints CONFIG GET
                 made.notes.setdefault(line, after.strip()[:200])
 
 
@@ -214,16 +217,18 @@ def _misnamed(made: Layout) -> None:
     found = []
     if made.aof and not made.aof.single:
         found.append(("appendfilename", made.aof.name, "appendonly.aof"))
+        found.append(("appenddirname", made.aof.folder.name, "appendonlydir"))
     elif made.rdb:
         found.append(("dbfilename", made.rdb.name, "dump.rdb"))
+    documented = any(name in made.beside for name in _METADATA)
     for setting, name, default in found:
-        told = made.notes.get(setting)
+        told = made.notes.get(setting) or (default if documented else None)
         if name != (told or default):
             made.problems.append(
                 Problem(
                     "redis.archive-data",
                     name,
-                    f"the file has another name than the server looks for ({setting}): it would start empty",
+                    f"the server looks for another name ({setting}): by default it would start empty",
                     Severity.HIGH if told else Severity.INFO,
                     expected=told or f"{default}, unless {setting} says otherwise",
                     observed=name,

@@ -12,6 +12,7 @@ from typing import Any, Final
 import hiredis
 
 from .digest import NEVER, Digester, Group, Value, record_maker
+from .live_old import entry_id, exact_expiry, old_stream, pairs
 from .rdb import library_name
 from .spool import Spool
 from .wire import Refused, ServerGone, Wire, pack
@@ -25,10 +26,10 @@ _READ: Final = {
     b"zset": b"*5\r\n$6\r\nZRANGE\r\n$%d\r\n%b\r\n$1\r\n0\r\n$2\r\n-1\r\n$10\r\nWITHSCORES\r\n",
     b"stream": b"*6\r\n$5\r\nXINFO\r\n$6\r\nSTREAM\r\n$%d\r\n%b\r\n$4\r\nFULL\r\n$5\r\nCOUNT\r\n$1\r\n0\r\n",
 }
+_CHANGED: Final = r"^WRONGTYPE|no such key"  # the key was replaced or removed since its type was asked
 _TYPE: Final = b"*2\r\n$4\r\nTYPE\r\n$%d\r\n%b\r\n"
 _EXPIRE: Final = b"*2\r\n$11\r\nPEXPIRETIME\r\n$%d\r\n%b\r\n"
 _PTTL: Final = b"*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n"
-_TIME: Final = b"*1\r\n$4\r\nTIME\r\n"
 
 
 @dataclass
@@ -80,7 +81,7 @@ def read_all(
     spaces = keyspace(info)
     total = sum(figures.get("keys", 0) for figures in spaces.values())
     facts = LiveFacts()
-    reader = _Reader(wire, digester, facts, modern=server_version(info)[1] >= (7, 0))
+    reader = _Reader(wire, digester, facts, server_version(info)[1])
     make = record_maker(digester, spool.classes)
     done = 0
     for db, figures in sorted(spaces.items()):
@@ -124,8 +125,10 @@ class _Reader:
     Batches shrink when values are large, so that the server's output buffer stays small.
     """
 
-    def __init__(self, wire: Wire, digester: Digester, facts: LiveFacts, *, modern: bool) -> None:
-        self.wire, self.digester, self.facts, self.modern = wire, digester, facts, modern
+    def __init__(self, wire: Wire, digester: Digester, facts: LiveFacts, version: tuple[int, ...]) -> None:
+        self.wire, self.digester, self.facts = wire, digester, facts
+        self.modern = version >= (7, 0)  # has PEXPIRETIME
+        self.simple = _READ if version >= (6, 0) else {k: c for k, c in _READ.items() if k != b"stream"}
         self.size = 100
 
     def database(self, volatile: bool, skip: Callable[[bytes], bool]) -> Iterator[tuple[bytes, Value, int]]:
@@ -136,7 +139,7 @@ class _Reader:
         while more or names or typed:
             more = cursor != b"0"
             names = [k for k in names if not skip(k)]
-            plain = [(k, t, e) for k, t, e in typed if t in _READ]
+            plain = [(k, t, e) for k, t, e in typed if t in self.simple]
             commands = [_READ[t] % (len(k), k) for k, t, _ in plain]
             expire = _EXPIRE if self.modern else _PTTL
             commands += [_TYPE % (len(k), k) for k in names]
@@ -149,7 +152,7 @@ class _Reader:
             for key, kind, expiry in plain:
                 reply = next(replies)
                 if isinstance(reply, hiredis.ReplyError):
-                    self.facts.unreadable += 1
+                    self.facts.unreadable += not re.search(_CHANGED, str(reply))
                 elif kind == b"hash" and volatile:
                     if reply:
                         hashes.append((key, expiry, dict(zip(reply[::2], reply[1::2], strict=True))))
@@ -157,7 +160,7 @@ class _Reader:
                     self.count(kind)
                     yield key, self.value(kind, reply), expiry
             self.adapt(self.wire.received - received)
-            modules = [(k, t, e) for k, t, e in typed if t not in _READ]
+            others = [(k, t, e) for k, t, e in typed if t not in self.simple]
             types = [next(replies) for _ in names]
             left = [next(replies) for _ in names]
             listed, names = names, []
@@ -172,12 +175,15 @@ class _Reader:
                 for k, t, e in zip(listed, types, self.expiries(listed, left), strict=True)
                 if t != b"none" and e is not None
             ]
-            for key, kind, expiry in modules:
-                self.count(b"module")
-                yield key, self.digester.module(kind), expiry
-            for key, expiry, pairs in hashes:
+            for key, kind, expiry in others:
+                old = kind == b"stream"
+                value = old_stream(self.wire, self.digester, key) if old else self.digester.module(kind)
+                if value is not None:
+                    self.count(kind if old else b"module")
+                    yield key, value, expiry
+            for key, expiry, held in hashes:
                 self.count(b"hash")
-                yield key, self.digester.hash(pairs, self.field_expiry(key, list(pairs))), expiry
+                yield key, self.digester.hash(held, self.field_expiry(key, list(held))), expiry
 
     def adapt(self, received: int) -> None:
         if received > _BATCH_BYTES:
@@ -208,23 +214,9 @@ class _Reader:
         if self.modern:
             return [None if e == -2 else e for e in left]
         return [
-            self.exact_expiry(k) if ttl >= 0 else (None if ttl == -2 else NEVER)
+            exact_expiry(self.wire, k) if ttl >= 0 else (None if ttl == -2 else NEVER)
             for k, ttl in zip(keys, left, strict=True)
         ]
-
-    def exact_expiry(self, key: bytes) -> int | None:
-        """Before 7.0 a server tells only what is left: exact when its clock stood still meanwhile."""
-        command = _TIME + _PTTL % (len(key), key) + _TIME
-        best = None
-        for _ in range(50):
-            before, ttl, after = self.wire.exchange(command, 3)
-            if ttl < 0:
-                return None if ttl == -2 else NEVER
-            first, last = (int(t[0]) * 1000 + int(t[1]) // 1000 for t in (before, after))
-            best = first + int(ttl)
-            if first == last:
-                return best
-        return best
 
     def field_expiry(self, key: bytes, fields: list[bytes]) -> dict[bytes, int]:
         times = self.wire.call("HPEXPIRETIME", key, "FIELDS", len(fields), *fields)
@@ -237,26 +229,17 @@ def _granted(command: str, reply: Any) -> Any:
     return reply
 
 
-def _pairs(flat: Sequence[Any]) -> dict[bytes, Any]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))
-
-
-def _id(text: bytes) -> tuple[int, int]:
-    high, _, low = text.partition(b"-")
-    return int(high), int(low)
-
-
 def _stream(reply: Sequence[Any], digester: Digester) -> Value:
-    facts = _pairs(reply)
+    facts = pairs(reply)
     groups = []
     for flat in facts[b"groups"]:
-        group = _pairs(flat)
+        group = pairs(flat)
         listed = group[b"pel"] if b"pel" in group else group[b"pending"]
-        pending = [(_id(p[0]), p[1], int(p[2]), int(p[3])) for p in listed]
-        consumers = [_pairs(c)[b"name"] for c in group[b"consumers"]]
-        groups.append(Group(group[b"name"], _id(group[b"last-delivered-id"]), consumers, pending))
-    entries = [(_id(entry), fields) for entry, fields in facts[b"entries"]]
-    return digester.stream(entries, _id(facts[b"last-generated-id"]), groups)
+        pending = [(entry_id(p[0]), p[1], int(p[2]), int(p[3])) for p in listed]
+        consumers = [pairs(c)[b"name"] for c in group[b"consumers"]]
+        groups.append(Group(group[b"name"], entry_id(group[b"last-delivered-id"]), consumers, pending))
+    entries = [(entry_id(entry), fields) for entry, fields in facts[b"entries"]]
+    return digester.stream(entries, entry_id(facts[b"last-generated-id"]), groups)
 
 
 __all__ = ["LiveFacts", "ServerGone", "functions", "keyspace", "read_all", "server_version"]

@@ -58,7 +58,8 @@ def fill(wire: Wire, vendor: str, version: tuple[int, ...]) -> None:
     for db in (0, 3, 15):
         call("SELECT", db)
         call("SET", "same", f"in {db}")
-        call("SET", "later", "x", "PX", LATER + db - _now(wire))
+        call("SET", "later", "x")
+        call("PEXPIREAT", "later", LATER + db)
     call("SELECT", 0)
     for n in (0, 1, -1, 127, 128, -129, 32767, -32769, 2147483647, -2147483649, 2**63 - 1):
         call("SET", f"int:{n}", n)
@@ -118,11 +119,6 @@ def fill(wire: Wire, vendor: str, version: tuple[int, ...]) -> None:
 
 def has_field_expiry(vendor: str, version: tuple[int, ...]) -> bool:
     return version >= ((9,) if vendor == "valkey" else (7, 4))
-
-
-def _now(wire: Wire) -> int:
-    seconds, micros = wire.call("TIME")
-    return int(seconds) * 1000 + int(micros) // 1000
 
 
 def read_live(wire: Wire, folder: Path) -> tuple[LiveFacts, Spool]:
