@@ -20,7 +20,8 @@ from psycopg.pq import TransactionStatus
 
 from . import patterns
 from .dump import Copy, Known, Meta, Statement, read_dump
-from .facts import DumpFacts, Planned, TableData
+from .early import EarlyBuilds
+from .facts import DumpFacts
 from .failures import Failure, failure, label, lacked
 from .hostile import classify, classify_insert
 from .pool import Connection, Pool
@@ -81,8 +82,7 @@ class Loader:
         self._conn: Connection | None = None
         self._batch: list[Statement] = []
         self._copies = 0
-        self._early: dict[int, bool] = {}  # statements handed to other connections -> whether they are done
-        self._deferred: list[tuple[int, Statement]] = []
+        self._early = EarlyBuilds(self.pool, self.facts, self.on_rows) if self.pool else None
         self._lock = threading.Lock()
         times = Counter((t.database, t.name) for t in self.facts.tables)
         self._once = {i for i, t in enumerate(self.facts.tables) if times[t.database, t.name] == 1}
@@ -109,12 +109,8 @@ class Loader:
 
     def settle(self) -> None:
         """Wait for what other connections are building; what they could not build is tried in its order."""
-        if self.pool:
-            self.pool.wait()
-        deferred, self._deferred = self._deferred, []
-        for ordinal, item in deferred:
-            if not self._early[ordinal]:
-                self._execute(item)
+        for item in self._early.settle() if self._early else ():
+            self._execute(item)
 
     def close(self) -> None:
         """Close the connection; what the last statement left open is rolled back."""
@@ -156,8 +152,7 @@ class Loader:
         if danger and danger.refuse:
             self._refuse(item, danger.message)
             return
-        if ordinal in self._early:
-            self._deferred.append((ordinal, item))
+        if self._early and self._early.takes(ordinal, item):
             return
         if not item.sql.startswith(_WAITS_FOR_NOTHING) and patterns.built_on(item.sql) is None:
             self.settle()
@@ -257,8 +252,8 @@ class Loader:
             break
         if item.schema is None:
             self._place((block.database if block else "", item.table), sql.Identifier(item.table).as_string())
-        if large and block is not None and self.pool:
-            self._build_early(item, block, index)
+        if large and block is not None and self._early and (named := _QUALIFIED.match(item.sql)):
+            self._early.begin(index, block.database, self.database, named[1])
 
     def _send_rows(self, item: Copy, large: bool) -> int:
         """Rows the server took. A large table is emptied first in the same transaction: no WAL, no later
@@ -295,36 +290,6 @@ class Loader:
             self.conn.execute("ROLLBACK")
             return False
         return True
-
-    def _build_early(self, item: Copy, block: TableData, index: int) -> None:
-        pool, named = self.pool, _QUALIFIED.match(item.sql)
-        database = self.database
-        planned = (
-            self.facts.indexes.get((block.database, named[1].decode("utf-8", "replace")), []) if named else []
-        )
-        keys = [p for p in planned if not p.statement.sql[:7].upper().startswith(b"CREATE ")]
-        others = [p for p in planned if p not in keys]
-        if pool is None:
-            return
-        self._early.update((p.ordinal, False) for p in planned)
-
-        def build(item: Planned) -> None:
-            with pool.connection(database) as conn:
-                try:
-                    conn.execute(item.statement.sql, binary=True)
-                except psycopg.Error:
-                    return  # tried again by `settle`, where the outcome counts
-            self._early[item.ordinal] = True
-
-        def begin() -> None:
-            for key in keys:
-                build(key)
-            for other in others:
-                pool.submit(lambda o=other: build(o))  # type: ignore[misc]
-            if self.on_rows:
-                self.on_rows(index)
-
-        pool.submit(begin)
 
     def _create_database(self, item: Statement) -> None:
         """As written; where the sandbox lacks the locale, with the sandbox's own and a note of it."""
