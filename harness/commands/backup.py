@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,10 +13,12 @@ from urllib.parse import quote
 
 import click
 
-from ..backups import KINDS, Taken, order
+from .. import process
+from ..backups import KINDS, Log, Taken, order
 from ..catalog import find
 from ..components import recognisers
-from ..errors import ConfigError
+from ..errors import ConfigError, ProvadoError
+from ..lock import folder_lock
 from ..policy import retention
 from ..policy.state import gather
 from ..settings import Settings, load_settings
@@ -24,6 +27,8 @@ from .options import config_option
 
 _FOLDERS: Final = {"postgres": "backups", "redis": "redis-backups", "files": "config-backups"}
 _DAY_S: Final = 86400.0
+_TEST_S: Final = 6 * 3600.0
+_OUTCOMES: Final = {0: "pass", 1: "fail", 3: "inconclusive"}
 
 
 def _common(function: Callable[..., None]) -> Callable[..., None]:
@@ -33,6 +38,13 @@ def _common(function: Callable[..., None]) -> Callable[..., None]:
         click.option("--output", type=click.Path(path_type=Path), help="Folder (default: the runbook's)."),
         click.option("--prefix", help="How the file's name begins (default: from what is backed up)."),
         click.option("--keep-all", is_flag=True, help="Do not let go what retention no longer asks for."),
+        click.option(
+            "--test",
+            type=click.Choice(["never", "due", "always"]),
+            default="never",
+            show_default=True,
+            help="Restore it as a test afterwards; `due`: when policy.test_interval has passed.",
+        ),
         click.option("--json", "as_json", is_flag=True, help="Print JSON."),
     ):
         function = option(function)
@@ -164,18 +176,21 @@ def _seed_url() -> str:
 
 
 def _done(taken: Taken, component: str, settings: Settings, common: dict[str, Any]) -> None:
-    """Retention for this series only, then what to tell."""
+    """Retention for this series only, the restore test if asked for, then what to tell."""
     removed: list[Path] = []
+    found = find(taken.path.parent, recognisers(), component=component)
+    state = gather(found, settings, now=_now())
+    mine = next((b for b in state.backups if b.name == taken.path.name), None)
+    log, tested = Log(taken.path.parent, settings.policy.zone), None
     if not common["keep_all"]:
-        found = find(taken.path.parent, recognisers(), component=component)
-        state = gather(found, settings, now=_now())
-        mine = next((b for b in state.backups if b.name == taken.path.name), None)
         series = [b for b in state.backups if mine and b.series == mine.series]
-        removed = retention.apply(retention.plan(series, settings.policy, state.now, drills=state.drills))
-    log = taken.path.parent / "backup.log"
-    with log.open("a", encoding="utf-8") as file:
-        local = _now().astimezone(settings.policy.zone)
-        file.write(f"[{local:%Y-%m-%d %H:%M:%S}] Removidos {len(removed)} backups antigos\n")
+        with folder_lock(taken.path.parent):
+            removed = retention.apply(retention.plan(series, settings.policy, state.now, drills=state.drills))
+    log.write(f"Removidos {len(removed)} backups antigos")
+    last = [d.finished_at for d in state.drills if mine and d.lineage == mine.lineage and d.verdict == "pass"]
+    age_s = (state.now - max(last)).total_seconds() if last else float("inf")
+    if common["test"] == "always" or (common["test"] == "due" and age_s >= settings.policy.test_interval):
+        tested = _restore_test(taken, log, common)
     if common["as_json"]:
         data = {
             "schema": "provado/backup/1",
@@ -187,14 +202,36 @@ def _done(taken: Taken, component: str, settings: Settings, common: dict[str, An
             "seconds": taken.seconds,
             "notes": list(taken.notes),
             "removed": [str(p) for p in removed],
+            "restore_test": tested,
         }
         click.echo(json.dumps(data, indent=1))
-        return
-    click.echo(f"{taken.path}  {taken.bytes:,} bytes in {taken.seconds:.1f} s")
-    for note in taken.notes:
-        click.echo(f"  note: {note}", err=True)
-    for path in removed:
-        click.echo(f"  let go: {path.name}", err=True)
+    else:
+        click.echo(f"{taken.path}  {taken.bytes:,} bytes in {taken.seconds:.1f} s")
+        for note in taken.notes:
+            click.echo(f"  note: {note}", err=True)
+        for path in removed:
+            click.echo(f"  let go: {path.name}", err=True)
+        if tested is not None:
+            click.echo(f"  restore test: {_OUTCOMES.get(tested, 'broke')}")
+    if tested:
+        raise click.exceptions.Exit(tested)
+
+
+def _restore_test(taken: Taken, log: Log, common: dict[str, Any]) -> int:
+    """`provado verify` of the new backup, in a process of its own; its exit code, also told in backup.log.
+
+    It is our own program, and secrets may be configured as env:NAME: it gets our whole environment.
+    """
+    argv: list[str | Path] = [sys.executable, "-m", "harness", "verify", taken.path, "--quiet"]
+    argv += ["--config", common["config"]] if common["config"] else []
+    log.write(f"Iniciando teste de restauração de {taken.path.name}")
+    try:
+        code = process.run(argv, timeout_s=_TEST_S, env=os.environ).code
+    except ProvadoError as error:
+        log.write(f"Teste de restauração: {error}")
+        return error.exit_code
+    log.write(f"Teste de restauração: {_OUTCOMES.get(code, 'erro')} (código {code})")
+    return code
 
 
 def _now() -> datetime:

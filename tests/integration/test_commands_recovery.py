@@ -31,6 +31,7 @@ def shop() -> Iterator[Server]:
 def here(tmp_path: Path, shop: Server, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current folder, and the shop's password in the environment."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     monkeypatch.setenv("PGPASSWORD", shop.password.reveal())
     return tmp_path
 
@@ -57,11 +58,14 @@ def test_the_seeds_arguments(
     for kind in ("daily", "weekly"):  # GATEWAY 2: a daily run must not touch weekly backups
         old = datetime.now(UTC) - timedelta(days=9)
         (here / f"backups/email-shop-{kind}-{old:%Y%m%d-%H%M%S}.sql.gz").write_bytes(b"")
-    code, _, text = told(capsys, "backup", "postgres", "daily", "7", "./backups")
-    assert code == 0 and "let go: email-shop-daily" in text
+    code, _, text = told(capsys, "backup", "postgres", "daily", "7", "./backups", "--test", "due")
+    assert code == 0 and "let go: email-shop-daily" in text and "restore test: pass" in text
     kinds = sorted(p.name.split("-")[2] for p in (here / "backups").glob("*.sql.gz"))
     assert kinds == ["daily", "weekly"]
-    assert "Removidos 1 backups antigos" in (here / "backups/backup.log").read_text()
+    log = (here / "backups/backup.log").read_text()
+    assert "Removidos 1 backups antigos" in log and "Teste de restauração: pass" in log
+    code, again, _ = told(capsys, "backup", "postgres", "daily", "7", "./backups", "--test", "due", "--json")
+    assert (code, again["restore_test"]) == (0, None)  # not due again so soon
     assert shop.password.reveal() not in text
 
 
