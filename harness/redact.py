@@ -84,3 +84,8 @@ def visible(text: str) -> str:
 def shown(text: str) -> str:
     """`text` fit to be put before people: secrets masked, invisible characters written out."""
     return visible(mask(text))
+
+
+def storable(text: str) -> str:
+    """`text` fit to be stored: secrets masked, and bytes of file names that are no UTF-8 as `\\udcff`."""
+    return mask(text).encode("utf-8", "backslashreplace").decode()

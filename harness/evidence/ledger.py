@@ -32,7 +32,7 @@ from typing import Any, Final
 
 from ..atomic import write_atomic
 from ..errors import ConfigError, ProvadoError
-from ..redact import mask
+from ..redact import storable
 from .sign import STATEMENT_TYPE, Signer, seal, unseal
 
 PREDICATE_TYPE: Final = "https://github.com/provado/provado/ledger/v1"
@@ -124,7 +124,7 @@ def finish(entry: Entry, evidence: Mapping[str, Any]) -> Head:
         for file in sorted(entry.folder.rglob("*"))
         if file.is_file() and not file.is_symlink()
     ]
-    body = {"drill": entry.drill, "run_id": entry.run_id, **_summary(evidence)}
+    body = _clean({"drill": entry.drill, "run_id": entry.run_id, **_summary(evidence)})
     with _locked(entry.output):
         tip = _prepared(entry.output, entry.signer)
         return _append(
@@ -350,12 +350,12 @@ def _summary(evidence: Mapping[str, Any]) -> dict[str, Any]:
 
 def _clean(value: Any) -> Any:
     if isinstance(value, str):
-        return mask(value)
+        return storable(value)
     if isinstance(value, Mapping):
-        return {str(k): _clean(v) for k, v in value.items()}
+        return {storable(str(k)): _clean(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_clean(v) for v in value]
-    return value if value is None or isinstance(value, bool | int | float) else mask(str(value))
+    return value if value is None or isinstance(value, bool | int | float) else storable(str(value))
 
 
 def numbers(folder: Path) -> list[int]:

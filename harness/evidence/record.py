@@ -28,7 +28,7 @@ from ..model import (
     Status,
     Verdict,
 )
-from ..redact import mask
+from ..redact import storable
 
 RESULT_SCHEMA: Final = "provado/result/1"
 EVIDENCE_SCHEMA: Final = "provado/evidence/1"
@@ -362,9 +362,9 @@ def _sentence(text: str) -> str:
 
 def _masked(value: Any) -> Any:
     if isinstance(value, str):
-        return mask(value)
+        return storable(value)
     if isinstance(value, Mapping):
-        return {mask(str(k)): _masked(v) for k, v in value.items()}
+        return {storable(str(k)): _masked(v) for k, v in value.items()}
     if isinstance(value, Iterable) and not isinstance(value, bytes):
         return [_masked(v) for v in value]
-    return value if value is None or isinstance(value, bool | int | float) else mask(str(value))
+    return value if value is None or isinstance(value, bool | int | float) else storable(str(value))

@@ -19,6 +19,7 @@ NAMES = (
     "a\x01b\x1b[31m",
     "\"'><script>document.title='owned'</script>",
 )
+BACKUP = os.fsdecode(b"no-utf8-\xff-daily-20261124-020000.sql")
 ROW, NUMBER, CPF, ENVIRONMENT = "canary-row-4711", "canary-number-99", "529.982.247-25", "canary-env-5150"
 
 
@@ -44,13 +45,13 @@ def dump() -> str:
 @pytest.fixture(scope="module")
 def drilled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     folder = tmp_path_factory.mktemp("hostile")
-    (folder / "hostile-daily-20261124-020000.sql").write_text(dump(), encoding="utf-8")
+    (folder / BACKUP).write_text(dump(), encoding="utf-8")
     secrets = {"PGPASSWORD": ENVIRONMENT, "DATABASE_URL": f"postgres://u:{ENVIRONMENT}@db/x"}
     done = subprocess.run(
         [
             Path(sys.executable).with_name("provado"),
             "verify",
-            "hostile-daily-20261124-020000.sql",
+            BACKUP,
             "--output",
             "out",
         ],

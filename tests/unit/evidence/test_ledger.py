@@ -199,7 +199,10 @@ def test_secrets_in_plans_and_notes_are_masked(tmp_path: Path) -> None:
     from harness.redact import Secret
 
     Secret("canary-7f3a9")
-    entry = ledger.begin(tmp_path, "r", plan={"url": "postgres://u:hunter22@h/db", "x": ["canary-7f3a9"]})
+    # and a file name that is no UTF-8 stops nobody
+    entry = ledger.begin(
+        tmp_path, "r", plan={"url": "postgres://u:hunter22@h/db", "x": ["canary-7f3a9", "\udcff"]}
+    )
     ledger.finish(entry, EVIDENCE)
     ledger.note(tmp_path, "comment", drill=1, by="a", text="the password is canary-7f3a9")
     for file in (tmp_path / "ledger").glob("0*.json"):
