@@ -38,7 +38,6 @@ _HERE: Final = (
     (r"database files are incompatible with server", "use a server built as the source's is"),
     (r"could not (?:map|create|resize) .*(?:memory|segment)|No space left", "raise sandbox.memory or disk"),
     (r'could not access file "\$libdir|could not load library', "install the extensions' libraries"),
-    (r"tablespace.*not empty|CPU|huge pages", "see the server's log"),
 )
 
 
@@ -65,10 +64,10 @@ def start(opened: AbstractContextManager[Server]) -> Server:
     except ServerDied as died:
         if died.limit:
             raise
-        for pattern, remedy in _HERE:
+        reasons = [plain for pattern, plain in _DAMAGE if re.search(pattern, died.log)]
+        for pattern, remedy in _HERE if not reasons else ():
             if re.search(pattern, died.log):
                 raise SandboxError("this machine cannot run the backup's server", remedy=remedy) from None
-        reasons = [plain for pattern, plain in _DAMAGE if re.search(pattern, died.log)]
         raise ArtifactError(
             f"the server does not start on this backup: {reasons[0] if reasons else 'it ended in recovery'}",
             remedy="take backups with pg_basebackup -X stream, and use an older one that passes",
