@@ -18,7 +18,11 @@ from .fingerprint import Connection, limit, pin, run
 from .truth import PostgresSubject
 
 _STALE: Final = timedelta(hours=36)  # a daily backup of a database in use holds rows younger than this
-_SHOWN: Final = 25
+_COLLISION: Final = {  # whether a sequence's column is a key -> how bad it is when the sequence is behind
+    "alone": (Severity.CRITICAL, "the next INSERT fails on a duplicate key"),
+    "part": (Severity.HIGH, "INSERTs may fail on duplicate keys"),
+    "": (Severity.MEDIUM, "numbers will repeat"),
+}
 
 
 @contextlib.contextmanager
@@ -57,14 +61,13 @@ def sequence_behind(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
     manifest = subject.manifest
     with asking(subject) as conn:
         for behind in usability.sequences_behind(conn):
-            severity = self.severity if behind.unique else Severity.MEDIUM
+            severity, follows = _COLLISION[behind.key]
             told = manifest.facts.get("sequences", {}).get(behind.sequence) if manifest else None
             if told and told["last_value"] + told["increment"] * told["is_called"] == behind.next_value:
                 severity = Severity.MEDIUM  # the source stands so too: the backup is true to it
             yield self.finding(
                 behind.sequence,
-                f"its next value does not lie beyond the values of {behind.column}: "
-                + ("the next INSERT fails on a duplicate key" if behind.unique else "numbers will repeat"),
+                f"its next value does not lie beyond the values of {behind.column}: {follows}",
                 severity=severity,
                 expected="beyond every stored value",
                 observed=f"next value {behind.next_value}",

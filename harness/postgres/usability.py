@@ -25,12 +25,15 @@ _BLOB_NAME: Final = "(^|_)(blob|lob|lo|loid|large_?object)(_|$)"
 
 @dataclass(frozen=True)
 class Behind:
-    """A sequence whose next value its column holds already or will meet. `unique`: the column alone is a key."""
+    """A sequence whose next value its column holds already or will meet.
+
+    `key` tells whether the column is a key: "alone", as a "part" of one, or "" (numbers may repeat then).
+    """
 
     sequence: str
     column: str
     next_value: int
-    unique: bool
+    key: str
 
 
 def sequences_behind(conn: Connection) -> Iterator[Behind]:
@@ -39,8 +42,9 @@ def sequences_behind(conn: Connection) -> Iterator[Behind]:
         conn,
         f"""
 SELECT DISTINCT format('%I.%I', sn.nspname, s.relname), {_NAME}, quote_ident(a.attname), q.seqincrement,
-  EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indpred IS NULL
-    AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum) AS unique
+  coalesce((SELECT CASE min(i.indnkeyatts) WHEN 1 THEN 'alone' ELSE 'part' END FROM pg_index i
+    WHERE i.indrelid = c.oid AND i.indisunique AND i.indpred IS NULL AND a.attnum = ANY (i.indkey)
+    HAVING count(*) > 0), '') AS key
 FROM pg_sequence q JOIN pg_class s ON s.oid = q.seqrelid JOIN pg_namespace sn ON sn.oid = s.relnamespace
 JOIN LATERAL (
   SELECT d.refobjid AS rel, d.refobjsubid AS num FROM pg_depend d
@@ -56,7 +60,7 @@ WHERE NOT q.seqcycle AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'
   AND (EXISTS (SELECT FROM pg_attrdef f WHERE f.adrelid = u.rel AND f.adnum = u.num) OR a.attidentity <> '')
 ORDER BY 1""",
     )
-    for sequence, table, column, increment, unique in pairs:
+    for sequence, table, column, increment, key in pairs:
         most = "max" if increment > 0 else "min"
         [(next_value, met)] = run(
             conn,
@@ -65,7 +69,7 @@ SELECT s.next, (SELECT {most}({column}) FROM {table}) {">=" if increment > 0 els
 FROM (SELECT last_value + CASE WHEN is_called THEN {increment} ELSE 0 END AS next FROM {sequence}) s""",
         )
         if met:
-            yield Behind(sequence, f"{table}.{column}", next_value, unique)
+            yield Behind(sequence, f"{table}.{column}", next_value, key)
 
 
 def broken_indexes(conn: Connection) -> list[tuple[str, str]]:

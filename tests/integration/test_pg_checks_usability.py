@@ -55,6 +55,8 @@ def test_sequences(server: Server) -> None:
         "INSERT INTO z.down VALUES (-5)",
         "CREATE TABLE z.plain (n bigserial)",
         "INSERT INTO z.plain VALUES (9)",
+        "CREATE TABLE z.shared (n bigserial, at date, PRIMARY KEY (n, at))",
+        "INSERT INTO z.shared VALUES (9, '2026-01-01')",
         "CREATE TABLE z.ahead (n bigserial PRIMARY KEY)",
         "SELECT setval('z.ahead_n_seq', 1000)",
         "CREATE TABLE z.round (n int PRIMARY KEY DEFAULT nextval('z.ticket'))",
@@ -64,6 +66,7 @@ def test_sequences(server: Server) -> None:
     assert {o: f.severity for o, f in by_object.items()} == {
         "z.child_id_seq": Severity.CRITICAL,
         "z.down_seq": Severity.CRITICAL,
+        "z.shared_n_seq": Severity.HIGH,
         "z.plain_n_seq": Severity.MEDIUM,  # no key: numbers repeat, nothing fails
     }
     assert by_object["z.child_id_seq"].observed == "next value 3"
