@@ -148,6 +148,8 @@ def _run_pytest(state: State, reports: Path, said: IO[str]) -> int:
     arguments += ["--html", str(reports / "pytest.html"), "--self-contained-html"]
     for name in ("no:cacheprovider", "no:logging", "pytest_metadata.plugin", "pytest_html.plugin"):
         arguments += ["-p", name]
+    # These two collect garbage five times each at the end, for warnings that nobody would see.
+    arguments += ["-p", "no:unraisableexception", "-p", "no:threadexception"]
     arguments += ["-p", "pytest_html.fixtures", "-p", "harness.plugin"]
     isolated = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": ""}
     before = {name: os.environ.get(name) for name in isolated}
