@@ -202,6 +202,7 @@ def expected_keys(facts: dict[str, Any], folder: Path) -> Spool:
     try:
         packed = {name: base64.b64decode(column, validate=True) for name, column in facts["keys"].items()}
         data = records(packed, int(facts["total_keys"]))
+        del packed
         spool = Spool(folder, KeyClasses([str(kind) for kind in facts["kinds"]]))
         spool.add_all(data)
         return spool

@@ -217,7 +217,7 @@ def columns(records: bytes) -> dict[str, bytes]:
     return packed
 
 
-def records(packed: dict[str, bytes], count: int) -> bytes:
+def records(packed: dict[str, bytes], count: int) -> bytearray:
     """The reverse of `columns`. Raises ValueError when the columns do not fit `count`."""
     out = bytearray(count * RECORD.size)
     start = 0
@@ -232,4 +232,4 @@ def records(packed: dict[str, bytes], count: int) -> bytes:
         for i in range(width):
             out[start + i :: RECORD.size] = pieces[i * count : (i + 1) * count]
         start += width
-    return bytes(out)
+    return out

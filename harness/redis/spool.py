@@ -32,7 +32,7 @@ class Spool:
         self._open = [bytearray() for _ in range(_BUCKETS)]
         self._end = 0
 
-    def add(self, record: bytes) -> None:
+    def add(self, record: bytes | bytearray) -> None:
         """Take one record."""
         bucket = self._open[record[0]]
         bucket += record
@@ -40,7 +40,7 @@ class Spool:
         if len(bucket) > _FLUSH:
             self._flush(record[0])
 
-    def add_all(self, records: bytes) -> None:
+    def add_all(self, records: bytes | bytearray) -> None:
         """Take many records at once."""
         for start in range(0, len(records), RECORD.size):
             self.add(records[start : start + RECORD.size])
