@@ -43,7 +43,9 @@ def file_kind(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
 def file_whole(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
     """Every byte can be read to the end: compression checksums, archive structure, every data block."""
     _readable(subject)
-    problem = subject.facts_of_file.problem or subject.problem
+    problem = subject.facts_of_file.problem
+    if subject.artifact.format != "physical":  # there it is pg.base-starts which tells
+        problem = problem or subject.problem
     if problem:
         yield self.finding(problem.where or subject.artifact.path.name, problem.what, remedy=problem.remedy)
 

@@ -188,8 +188,8 @@ def base_collations(self: Check, subject: RestoredPostgres) -> Iterator[Finding]
         if name in subject.databases and recorded != actual:
             raise NotRun(
                 f"database {name} was sorted by version {recorded or 'unknown'} of its collation, this "
-                f"machine has {actual or 'none'}: whether its text indexes are sound cannot be told here; use a "
-                "sandbox with the source's system (--image), and REINDEX after such a move",
+                f"machine has {actual or 'none'}: whether its text indexes are sound cannot be told here; "
+                "use a sandbox with the source's system (--image), and REINDEX after such a move",
                 blocking=True,
             )
     yield from ()

@@ -35,6 +35,7 @@ _START: Final = re.compile(r"^START TIME: (.+)$", re.M)
 _TAKE_NEW: Final = "use an older backup and take a new one"
 _SHUT_DOWN: Final = (1, 2)  # pg_control's DBState: shut down, shut down in recovery
 _PAGE: Final = 8192
+_XMAX_INVALID: Final = 0x0800
 _AUTHID: Final = 1260  # pg_authid, the same in every version
 
 
@@ -231,13 +232,12 @@ def _superuser(data: Path, major: int) -> str:
             pages = file.read(64 * _PAGE)
     except OSError:
         return "postgres"
-    for oid, name in _roles(pages, major):
-        if oid == 10:
-            return name
-    return "postgres"
+    names = [(valid, name) for oid, name, valid in _roles(pages, major) if oid == 10]
+    return max(names, key=lambda pair: pair[0])[1] if names else "postgres"
 
 
-def _roles(pages: bytes, major: int) -> Iterator[tuple[int, str]]:
+def _roles(pages: bytes, major: int) -> Iterator[tuple[int, str, bool]]:
+    """Object id and name of the rows of pg_authid, and whether a row is the role's present version."""
     for at in range(0, len(pages) - _PAGE + 1, _PAGE):
         page = pages[at : at + _PAGE]
         lower = struct.unpack_from("<H", page, 12)[0]
@@ -250,7 +250,8 @@ def _roles(pages: bytes, major: int) -> Iterator[tuple[int, str]]:
             head = row[22]
             oid = struct.unpack_from("<I", row, head if major >= 12 else head - 4)[0]
             name = row[head + (4 if major >= 12 else 0) :][:64].split(b"\0")[0]
-            yield oid, name.decode("utf-8", "replace")
+            replaced_by, flags = struct.unpack_from("<I", row, 4)[0], struct.unpack_from("<H", row, 20)[0]
+            yield oid, name.decode("utf-8", "replace"), not replaced_by or bool(flags & _XMAX_INVALID)
 
 
 def _filenode(path: Path, oid: int) -> int:
