@@ -61,7 +61,7 @@ def keys(subject: Any) -> Iterator[RestoredKeys]:
     )
     client = redis.Redis(
         **place,
-        username=server.user or None,
+        username=None if server.user == "default" else server.user,  # Redis 5 knows no users
         password=server.password.reveal(),
         protocol=2,  # redis-py 8 would speak RESP3, which Redis 5 does not know
         socket_timeout=30,
