@@ -24,9 +24,11 @@ from harness.sandbox import (
     contain,
     engine,
     folders,
+    lease,
     local,
     postgres_sandbox,
     redis_sandbox,
+    sweep,
     template,
 )
 from harness.sandbox.binaries import Binaries, postgres_servers
@@ -219,6 +221,25 @@ def test_a_folder_that_others_may_write_is_no_cache(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(tmp_path)
     assert not folders.is_private(link)
+
+
+def test_sweeping_tells_what_it_removed_and_spares_what_others_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "cache", lambda: tmp_path)
+    dead, here = lease.Process(1, 1), lease.namespace()
+    owners = {
+        "dead": (dead, here),
+        "alive": (lease.this_process(), here),
+        "elsewhere": (dead, f"{here}-other"),
+    }
+    for name, (owner, space) in owners.items():
+        folder = tmp_path / f"{folders.PREFIX}{name}"
+        (folder / "data").mkdir(parents=True)
+        lease.write(name, lease.Lease(owner, space, str(folder)))
+    assert [line.split()[1] for line in sweep()] == [str(tmp_path / f"{folders.PREFIX}dead")]
+    assert {p.name.removeprefix(folders.PREFIX) for p in tmp_path.glob("provado*")} == {"alive", "elsewhere"}
+    assert sweep() == []
 
 
 def test_only_our_own_folders_are_ever_removed(tmp_path: Path) -> None:
