@@ -251,7 +251,8 @@ def age(self: Check, subject: RedisSubject) -> Iterator[Finding]:
     if not clock:
         raise NotRun("the file holds no clock of its own")
     limit, manifest = subject.settings.redis.max_clock_gap, subject.facts.manifest
-    named = named_time(subject.artifact.path.name)
+    artifact = subject.artifact  # its time, if its name tells one, counts from the declared time zone
+    named = artifact.taken_at if artifact.taken_at_basis == "name" else named_time(artifact.path.name)
     stamps = [("its name says", named)] if named else []
     if manifest and manifest.artifact:
         stamps.append(("its manifest says", manifest.captured_at))

@@ -94,7 +94,8 @@ def expiry_arrived(self: Check, subject: RedisSubject) -> Iterator[Finding]:
     if found.expired:
         yield self.finding(
             "keys",
-            f"{found.expired:,} keys had expired before the restore: they were compared in the file only",
+            "expired before the restore and so not in the server: "
+            + ("1 key" if found.expired == 1 else f"{found.expired:,} keys"),
             severity=Severity.INFO,
             observed=found.expired,
             remedy="nothing to do",

@@ -172,8 +172,9 @@ def _read(file: Path) -> dict[str, Any]:
             for key in ("path", "manifest", "globals"):
                 if isinstance(source.get(key), str):
                     source[key] = str(base / source[key])
-    if isinstance(data.get("runbook"), dict) and isinstance(data["runbook"].get("path"), str):
-        data["runbook"]["path"] = str(base / data["runbook"]["path"])
+    for section, key in (("runbook", "path"), ("redis", "redis_conf")):
+        if isinstance(data.get(section), dict) and isinstance(data[section].get(key), str):
+            data[section][key] = str(base / data[section][key])
     for step in data.get("after_restore") or ():
         if isinstance(step, dict):
             for key in ("sql", "cwd"):
