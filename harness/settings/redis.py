@@ -18,13 +18,15 @@ class RedisSettings(Section):
         description="Key patterns (as for KEYS, any database) with the least number of keys: {'bull:*': 1}",
     )
     queues: tuple[str, ...] = Field(
-        (), description="BullMQ queues to examine, prefix and name: 'bull:email:send'"
+        default=(), description="BullMQ queues to examine, prefix and name: 'bull:email:send'"
     )
     redis_conf: Path | None = Field(
-        None, description="The redis.conf that recovery uses: restoring with it is rehearsed"
+        default=None, description="The redis.conf that recovery uses: restoring with it is rehearsed"
     )
-    modules: tuple[str, ...] = Field((), description="Module types that keys may be of, as TYPE names them")
+    modules: tuple[str, ...] = Field(
+        default=(), description="Module types that keys may be of, as TYPE names them"
+    )
     max_clock_gap: Duration = Field(
-        12 * 3600.0, description="How much older than its name the data inside a backup may be"
+        default=12 * 3600.0, description="How much older than its name the data inside a backup may be"
     )
-    may_be_empty: bool = Field(False, description="An empty data set is what is expected")
+    may_be_empty: bool = Field(default=False, description="An empty data set is what is expected")
