@@ -13,7 +13,7 @@ from ..model import Finding, Origin, Proves, Severity
 from .compare import compare_objects
 from .compare_data import Rows, Unequal, compare_large_objects, compare_rows, compare_sequences
 from .difference import ADDED, CHANGED, MISSING, RIGHTS, Comparison, Difference
-from .truth import PostgresSubject, copy_facts, source_facts, way_of
+from .truth import PostgresSubject, copy_facts, once, source_facts, way_of
 
 _SHOWN: Final = 25  # findings per class; the rest are counted
 _TOLERANCE: Final = timedelta(minutes=10)
@@ -43,10 +43,12 @@ _OPTIONS: Final = {  # class -> what recovery lacks, how to have it in the dump
 
 
 def _comparison(subject: PostgresSubject) -> Comparison:
+    return once(subject, "comparison", lambda: _compared(subject))
+
+
+def _compared(subject: PostgresSubject) -> Comparison:
     result = compare_objects(source_facts(subject), copy_facts(subject), way_of(subject))
     rules = subject.settings.postgres.ignore
-    if not rules:
-        return result
     kept = []
     for d in result.differences:
         mine = [

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol, TypeVar
 
 from psycopg import errors
 
@@ -45,7 +45,20 @@ class PostgresSubject(Protocol):
     def connect(self) -> Any: ...
 
 
-_CAPTURED: Final[dict[int, dict[str, Any]]] = {}
+T = TypeVar("T")
+_KEPT: Final[dict[int, dict[str, Any]]] = {}
+
+
+def once(subject: PostgresSubject, name: str, make: Callable[[], T]) -> T:
+    """What `make` gives, made once per drill and forgotten with its subject."""
+    kept = _KEPT.get(id(subject))
+    if kept is None:
+        kept = _KEPT[id(subject)] = {}
+        weakref.finalize(subject, _KEPT.pop, id(subject), None)
+    if name not in kept:
+        kept[name] = make()
+    made: T = kept[name]
+    return made
 
 
 def source_facts(subject: PostgresSubject) -> Mapping[str, Any]:
@@ -65,28 +78,26 @@ def source_facts(subject: PostgresSubject) -> Mapping[str, Any]:
 def copy_facts(subject: PostgresSubject) -> Mapping[str, Any]:
     """Facts of the restored database, digested with the manifest's key; read once per drill."""
     source = source_facts(subject)
-    found = _CAPTURED.get(id(subject))
-    if found is None:
+    return once(subject, "copy", lambda: _captured(subject, source))
 
-        def connect() -> Any:
-            return subject.connect()
 
-        try:
-            with subject.connect() as conn:
-                opened: Connection = conn
-                found = capture.capture_facts(
-                    opened,
-                    key=source["key"],
-                    digests=source["digests"],
-                    jobs=2,
-                    connect=connect,
-                    timeout_s=max(1.0, subject.deadline - time.monotonic()),
-                )
-        except errors.QueryCanceled:
-            raise NotRun("the drill ran out of time while reading the copy", blocking=True) from None
-        _CAPTURED[id(subject)] = found
-        weakref.finalize(subject, _CAPTURED.pop, id(subject), None)
-    return found
+def _captured(subject: PostgresSubject, source: Mapping[str, Any]) -> dict[str, Any]:
+    def connect() -> Any:
+        return subject.connect()
+
+    try:
+        with subject.connect() as conn:
+            opened: Connection = conn
+            return capture.capture_facts(
+                opened,
+                key=source["key"],
+                digests=source["digests"],
+                jobs=2,
+                connect=connect,
+                timeout_s=max(1.0, subject.deadline - time.monotonic()),
+            )
+    except errors.QueryCanceled:
+        raise NotRun("the drill ran out of time while reading the copy", blocking=True) from None
 
 
 def way_of(subject: PostgresSubject) -> Way:

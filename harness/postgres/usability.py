@@ -19,6 +19,7 @@ _RELATION = "pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
 _NAME = "format('%I.%I', n.nspname, c.relname)"
 _CLOCK: Final = r"^(pg_catalog\.)?(now\(\)|CURRENT_TIMESTAMP|LOCALTIMESTAMP|clock_timestamp\(\)|transaction_timestamp\(\))"
 _SCAN_BYTES: Final = 256 << 20  # a column without an index is only scanned in tables up to this size
+_BATCH: Final = 100  # sequences asked for in one query
 # An oid column of that name refers to large objects.
 _BLOB_NAME: Final = "(^|_)(blob|lob|lo|loid|large_?object)(_|$)"
 
@@ -60,16 +61,18 @@ WHERE NOT q.seqcycle AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'
   AND (EXISTS (SELECT FROM pg_attrdef f WHERE f.adrelid = u.rel AND f.adnum = u.num) OR a.attidentity <> '')
 ORDER BY 1""",
     )
-    for sequence, table, column, increment, key in pairs:
-        most = "max" if increment > 0 else "min"
-        [(next_value, met)] = run(
-            conn,
-            f"""
-SELECT s.next, (SELECT {most}({column}) FROM {table}) {">=" if increment > 0 else "<="} s.next
-FROM (SELECT last_value + CASE WHEN is_called THEN {increment} ELSE 0 END AS next FROM {sequence}) s""",
+    for start in range(0, len(pairs), _BATCH):
+        batch = pairs[start : start + _BATCH]
+        union = " UNION ALL ".join(
+            f"SELECT {i}, s.next, (SELECT {'max' if step > 0 else 'min'}({column}) FROM {table})"
+            f" {'>=' if step > 0 else '<='} s.next"
+            f" FROM (SELECT last_value + CASE WHEN is_called THEN {step} ELSE 0 END AS next FROM {sequence}) s"
+            for i, (sequence, table, column, step, _) in enumerate(batch)
         )
-        if met:
-            yield Behind(sequence, f"{table}.{column}", next_value, key)
+        for i, next_value, met in run(conn, union):
+            sequence, table, column, _, key = batch[i]
+            if met:
+                yield Behind(sequence, f"{table}.{column}", next_value, key)
 
 
 def broken_indexes(conn: Connection) -> list[tuple[str, str]]:
