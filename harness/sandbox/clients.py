@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable
 
+from ..errors import SandboxError
 from ..redact import Secret
 from .base import PostgresRequest, ServerDied
 
@@ -121,6 +122,11 @@ def wait_redis(
     def ready() -> bool:
         try:
             return bool(client.ping())
+        except redis.AuthenticationError:
+            raise SandboxError(
+                "the server does not take the sandbox's password: the given configuration sets its own users",
+                remedy="Leave requirepass, user and aclfile out of it",
+            ) from None
         except (redis.ConnectionError, redis.TimeoutError):  # BusyLoadingError is one of the former
             return False
 
