@@ -168,8 +168,8 @@ def rdb_counts(self: Check, subject: RedisSubject) -> Iterator[Finding]:
     facts = _rdb(subject)
     if facts.damage or facts.unknown or not facts.hints:
         raise NotRun("the RDB announces no numbers of keys, or cannot be read to its end")
-    if not facts.source_version:
-        raise NotRun("the RDB names no writer: other programs announce numbers loosely")
+    if not facts.source_version or facts.version < 9:
+        raise NotRun("the RDB's writer is unknown or older than 5.0: such writers announce numbers loosely")
     for db, (keys, expires) in sorted(facts.hints.items()):
         if (keys, expires) != (facts.keys[db], facts.expires[db]):
             yield self.finding(
@@ -254,6 +254,9 @@ def age(self: Check, subject: RedisSubject) -> Iterator[Finding]:
     artifact = subject.artifact  # its time, if its name tells one, counts from the declared time zone
     named = artifact.taken_at if artifact.taken_at_basis == "name" else named_time(artifact.path.name)
     stamps = [("its name says", named)] if named else []
+    saved = subject.facts.layout.notes.get("rdb_last_save_time", "")
+    if saved.isdigit() and not aof:
+        stamps.append(("the INFO output beside it says", datetime.fromtimestamp(int(saved), UTC)))
     if manifest and manifest.artifact:
         stamps.append(("its manifest says", manifest.captured_at))
     if not stamps:
@@ -268,6 +271,34 @@ def age(self: Check, subject: RedisSubject) -> Iterator[Finding]:
                 observed=f"written {inside:%Y-%m-%d %H:%M}Z",
             )
             return
+
+
+_TROUBLE: Final = {
+    "rdb_last_bgsave_status": (
+        "ok",
+        "saving had failed on the source: the RDB is of the last time it worked",
+    ),
+    "aof_last_write_status": ("ok", "writing the AOF had failed on the source: what came after is not in it"),
+    "master_link_status": ("up", "the source was a replica cut off from its master: it may lag behind"),
+}
+
+
+@check(
+    "redis.source-sound",
+    proves="identity",
+    severity="high",
+    needs_server=False,
+    remedy="repair the source (disk, memory for the fork, link to the master) and take a new backup",
+)
+def source_sound(self: Check, subject: RedisSubject) -> Iterator[Finding]:
+    """The source was able to save when the backup was made, by the INFO output packed beside it."""
+    told = {name: subject.facts.layout.notes[name] for name in _TROUBLE if name in subject.facts.layout.notes}
+    if not told:
+        raise NotRun("no INFO output of the source lies beside the data")
+    for name, value in told.items():
+        right, what = _TROUBLE[name]
+        if value != right:
+            yield self.finding(name, what, expected=right, observed=value)
 
 
 @check(
@@ -333,6 +364,7 @@ CHECKS: Final = (
     aof_whole,
     not_empty,
     age,
+    source_sound,
     source_told,
     enough_databases,
 )

@@ -146,7 +146,7 @@ def evicted(self: Check, subject: RedisSubject) -> Iterator[Finding]:
 @check(
     "redis.modules",
     proves="usability",
-    severity="high",
+    severity="medium",
     needs_server=False,
     remedy="have the module at hand for recovery, and list its types in redis.modules",
 )

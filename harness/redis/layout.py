@@ -13,7 +13,10 @@ from ..model import Severity
 
 MAGICS: Final = (b"REDIS0", b"VALKEY0")
 _PART: Final = re.compile(r"^(?P<name>.+)\.(?P<seq>\d+)\.(?P<kind>base|incr)\.(?:rdb|aof)$")
-_NOTE: Final = r"^(redis_version|valkey_version|run_id|role|db\d+|maxmemory_policy|aof_enabled):(.+)$"
+_NOTE: Final = re.compile(
+    r"^(redis_version|valkey_version|run_id|role|db\d+|rdb_last_save_time|rdb_last_bgsave_status|"
+    r"aof_last_write_status|master_link_status):(.+)$"
+)
 _METADATA: Final = ("backup-metadata.txt", "redis-info.txt", "redis-config.txt")
 _NAMES: Final = ("dbfilename", "appendfilename", "appenddirname")
 _SMALL: Final = 1 << 20
@@ -204,7 +207,7 @@ def _read_notes(made: Layout, texts: list[Path]) -> None:
     for file in texts[:20]:
         lines = _text(file).decode("utf-8", "replace").splitlines()[:5000]
         for line, after in zip(lines, [*lines[1:], ""], strict=True):
-            if found := re.match(_NOTE, line):
+            if found := _NOTE.match(line):
                 made.notes.setdefault(found[1], found[2].strip()[:200])
             elif found := re.match(r"^(dbfilename|appendfilename|appenddirname) (\S+)$", line):
                 made.notes.setdefault(found[1], found[2].strip('"'))
