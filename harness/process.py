@@ -17,6 +17,10 @@ from typing import IO
 
 from .errors import ToolError
 
+PIPE = subprocess.PIPE
+Popen = subprocess.Popen
+TimeoutExpired = subprocess.TimeoutExpired
+
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "TZ")
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 import weakref
@@ -36,7 +35,7 @@ class Walk:
     path: Path
     scratch: Path
     deadline: float
-    _child: subprocess.Popen[bytes] | None = None
+    _child: process.Popen[bytes] | None = None
     _done: tuple[RdbFacts, Spool] | None = field(default=None, repr=False)
 
     def result(self) -> tuple[RdbFacts, Spool]:
@@ -47,7 +46,7 @@ class Walk:
                 raise ToolError("the RDB file was not walked", where=self.path.name)
             try:
                 code = child.wait(max(1.0, self.deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
+            except process.TimeoutExpired:
                 process.end(child)
                 raise TimeoutError("reading the RDB file did not finish in time") from None
             if code != 0:

@@ -7,7 +7,6 @@ import contextlib
 import os
 import secrets
 import select
-import subprocess
 import sys
 import threading
 import time
@@ -37,7 +36,7 @@ class Instance:
     user: User | None
     lease: lease.Lease
     sockets: tuple[Path, ...] = ()
-    supervisor: subprocess.Popen[bytes] | None = None
+    supervisor: process.Popen[bytes] | None = None
     lifeline: int | None = None
     container: Callable[[], bool] | None = None  # removes it; True when there is none any more
     containment: tuple[str, ...] = ()
@@ -112,7 +111,7 @@ def spawn(instance: Instance) -> None:
     log = os.open(instance.log_file, os.O_WRONLY | os.O_APPEND)
     try:
         instance.supervisor = process.start(
-            [sys.executable, *launch_program.COMMAND], stdin=receive, stdout=subprocess.PIPE, stderr=log
+            [sys.executable, *launch_program.COMMAND], stdin=receive, stdout=process.PIPE, stderr=log
         )
     finally:
         os.close(receive)
@@ -192,7 +191,7 @@ def _end_supervisor(instance: Instance) -> None:
         os.close(instance.lifeline)
         instance.lifeline = None
     if instance.supervisor:
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        with contextlib.suppress(process.TimeoutExpired):
             instance.supervisor.wait(10)
         limit(instance)  # hear it out: what ended the server may be asked for later
         process.end(instance.supervisor, grace_s=0.1)
