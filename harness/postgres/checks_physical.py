@@ -53,8 +53,8 @@ def base_complete(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
             "backup_label",
             "the files were copied from a running server without pg_basebackup: only an atomic snapshot of"
             " the whole disk is good then",
-            severity=Severity.MEDIUM,
-            remedy="use pg_basebackup, or stop the server before copying",
+            severity=Severity.HIGH,
+            remedy="use pg_basebackup, or stop the server before copying; waive this for atomic snapshots",
         )
 
 

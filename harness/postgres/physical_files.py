@@ -13,7 +13,7 @@ import anycrc  # type: ignore[import-untyped]
 
 _CRC32C: Final = anycrc.Model("CRC32C")
 _BLOCK: Final = 1 << 20
-# What pg_verifybackup does not look for either: WAL is proven by recovery, the rest is written afterwards.
+# What pg_verifybackup does not look at either: WAL is proven by recovery, the rest is written afterwards.
 _NOT_LISTED: Final = frozenset(
     ("backup_manifest", "postgresql.auto.conf", "recovery.signal", "standby.signal", "pg_wal")
 )
@@ -65,7 +65,7 @@ def compare(data: Path, manifest: Path) -> Files:
     authentic = _own_sum(raw)
     try:
         listed = json.loads(raw)
-        wanted = {_name(file): file for file in listed["Files"]}
+        wanted = {name: file for file in listed["Files"] if (name := _name(file)) not in _NOT_LISTED}
     except (ValueError, KeyError, TypeError, AttributeError):
         return Files(False)
     missing, changed, unsummed = [], [], 0

@@ -23,6 +23,7 @@ _DAMAGE: Final = (
     (r"WAL ends before consistent recovery point", "its WAL ends before the data files are consistent"),
     (r"could not (?:locate|find) (?:a valid|required) checkpoint record", "its WAL lacks the checkpoint"),
     (r"could not read from log segment|invalid (?:magic|record|resource)", "its WAL is damaged"),
+    (r"incremental backup", "it is an incremental backup, to be joined by pg_combinebackup first"),
     (r"incorrect checksum in control file", "global/pg_control is damaged"),
     (r"could not (?:open|find) .*control", "global/pg_control is missing"),
     (r"invalid page|could not read block", "its data files are damaged"),
