@@ -27,7 +27,7 @@ from .capture import facts_of_rdb, source_facts
 from .live import keyspace, server_version
 from .rdb import RdbFacts
 from .sync import Sync
-from .wire import Address, Refused, Wire, parse_url
+from .wire import Address, Refused, ServerGone, Wire, parse_url
 
 _PAUSE_MS: Final = 5000  # the server ends a pause by itself after this, should we die meanwhile
 _FORK_S: Final = 3.0
@@ -52,6 +52,13 @@ def backup(source: Address, order: Order, settings: Settings, data_dir: Path | N
     `data_dir` is the server's own folder, where it is reachable: its AOF goes into the archive, too. Raises
     ToolError when the server refuses or stops, ArtifactError when what it sent is not what it holds.
     """
+    try:
+        return _backup(source, order, settings, data_dir)
+    except ServerGone as gone:
+        raise ToolError(f"the backup stopped: {gone}") from None
+
+
+def _backup(source: Address, order: Order, settings: Settings, data_dir: Path | None) -> Taken:
     deadline = time.monotonic() + order.timeout_s
     with (
         taking(order.folder, settings.policy.zone, f"{order.kind} do Redis") as log,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Final
 
 from ..catalog import named_time
 from ..check import Check, NotRun, check
 from ..model import Finding, Severity
 from .facts import RedisSubject
+from .layout import moment
 from .rdb import RdbFacts, hidden_keys
 
 AGAIN: Final = "use an older backup and take a new one"
@@ -245,23 +245,21 @@ def not_empty(self: Check, subject: RedisSubject) -> Iterator[Finding]:
 def age(self: Check, subject: RedisSubject) -> Iterator[Finding]:
     """The data is as old as the backup's name says, by the clock inside the file."""
     head, aof = subject.facts.head, subject.facts.aof
-    clock = (aof.last_time if aof else None) or (
-        head.ctime if head and not subject.facts.layout.aof else None
-    )
-    if not clock:
+    inside = moment(aof.last_time if aof else head.ctime if head else None)
+    if inside is None:
         raise NotRun("the file holds no clock of its own")
     limit, manifest = subject.settings.redis.max_clock_gap, subject.facts.manifest
     artifact = subject.artifact  # its time, if its name tells one, counts from the declared time zone
     named = artifact.taken_at if artifact.taken_at_basis == "name" else named_time(artifact.path.name)
     stamps = [("its name says", named)] if named else []
     saved = subject.facts.layout.notes.get("rdb_last_save_time", "")
-    if saved.isdigit() and not aof:
-        stamps.append(("the INFO output beside it says", datetime.fromtimestamp(int(saved), UTC)))
+    last_save = moment(int(saved)) if saved.isdecimal() else None
+    if last_save and not aof:
+        stamps.append(("the INFO output beside it says", last_save))
     if manifest and manifest.artifact:
         stamps.append(("its manifest says", manifest.captured_at))
     if not stamps:
         raise NotRun("neither the name nor a manifest of its own says when the backup was taken")
-    inside = datetime.fromtimestamp(clock, UTC)
     for who, stamp in stamps:
         if (stamp - inside).total_seconds() > limit:
             yield self.finding(

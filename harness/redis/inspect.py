@@ -6,14 +6,13 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from .. import archive
 from ..component import DrillContext, Inspection
-from ..errors import ArtifactError
-from ..manifest import read_manifest
+from ..errors import ArtifactError, ConfigError
+from ..manifest import Manifest, read_manifest
 from ..model import Artifact
 from ..stream import Stream, open_file
 from . import aof as aof_reader
@@ -55,7 +54,7 @@ def inspect(artifact: Artifact, ctx: DrillContext) -> Inspection:
     Raises ConfigError for an unusable manifest, ToolError when this machine cannot unpack it.
     """
     manifest = read_manifest(artifact.manifest, "redis") if artifact.manifest else None
-    salt = bytes.fromhex(str(manifest.facts.get("salt", ""))) if manifest else secrets.token_bytes(16)
+    salt = _salt(manifest)
     digester = Digester(salt)
     found, sha256 = _open(artifact, ctx)
     head: RdbFacts | None = None
@@ -64,7 +63,7 @@ def inspect(artifact: Artifact, ctx: DrillContext) -> Inspection:
     if found.aof:
         base = found.aof.base or (found.aof.parts[0] if found.aof.single else None)
         source = base if base and _has_magic(base) else None
-        if found.rdb and found.rdb != source and found.aof:
+        if found.rdb and found.rdb != source:
             found.problems += _second_rdb(found.rdb, digester, ctx)
     if source and source.is_file():
         head = peek(source)
@@ -73,7 +72,8 @@ def inspect(artifact: Artifact, ctx: DrillContext) -> Inspection:
         start = walk.result()[0].end if walk and found.aof.single else 0
         aof = _read_aof(found, start, digester, ctx)
     facts = RedisFacts(found, tuple(found.problems), digester, head, walk, aof, manifest)
-    clock = (aof.last_time if aof else None) or (head.ctime if head else None)
+    # The clock of an AOF's base is that of the last rewrite: the backup itself is younger.
+    clock = layout.moment(aof.last_time if aof else head.ctime if head else None)
     version = (head.source_version if head else None) or found.notes.get("redis_version")
     return Inspection(
         artifact,
@@ -81,18 +81,26 @@ def inspect(artifact: Artifact, ctx: DrillContext) -> Inspection:
         restorable=not found.empty and not _stops(found),
         facts=facts,
         source_version=version,
-        taken_at=datetime.fromtimestamp(clock, UTC) if clock and 0 < clock < 1 << 40 else None,
+        taken_at=clock,
         taken_at_basis="rdb-aux" if clock else None,
     )
 
 
 def _stops(found: Layout) -> bool:
-    """Whether the parts of an AOF are such that no server would start with them."""
-    return (
-        found.rdb is None
-        and found.aof is not None
-        and any(not p.is_file() for p in (*found.aof.parts, *([found.aof.base] if found.aof.base else ())))
-    )
+    """Whether parts of the AOF are missing: no server starts with the others."""
+    aof = found.aof
+    return aof is not None and not all(map(layout.regular, (*aof.parts, *([aof.base] if aof.base else ()))))
+
+
+def _salt(manifest: Manifest | None) -> bytes:
+    if manifest is None:
+        return secrets.token_bytes(16)
+    try:
+        salt = bytes.fromhex(str(manifest.facts["salt"]))
+        Digester(salt)
+    except (KeyError, ValueError):
+        raise ConfigError("the manifest is damaged: it has no salt", remedy="capture it again") from None
+    return salt
 
 
 def _open(artifact: Artifact, ctx: DrillContext) -> tuple[Layout, str]:

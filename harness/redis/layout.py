@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,7 @@ _NOTE: Final = re.compile(
 )
 _METADATA: Final = ("backup-metadata.txt", "redis-info.txt", "redis-config.txt")
 _NAMES: Final = ("dbfilename", "appendfilename", "appenddirname")
+_YEAR_9999: Final = 253_402_300_800
 _SMALL: Final = 1 << 20
 
 
@@ -72,6 +74,18 @@ def look(folder: Path, name: str) -> Layout:
     made = Layout()
     manifests = [f for f in files if f.name.endswith(".manifest") and b" type " in _text(f)]
     claimed: set[Path] = set()
+    if len(manifests) > 1:
+        made.problems.append(
+            Problem(
+                "redis.aof-files",
+                name,
+                "several AOF manifests: which one counts is not clear",
+                Severity.HIGH,
+                expected="one AOF",
+                observed=", ".join(str(f.relative_to(folder)) for f in manifests[:4]),
+                remedy="pack one appendonlydir per backup",
+            )
+        )
     for manifest in manifests:
         aof = _multi_part(manifest, made.problems)
         claimed.update(f for f in manifest.parent.iterdir() if f == manifest or _PART.match(f.name))
@@ -98,9 +112,9 @@ def look(folder: Path, name: str) -> Layout:
     dumps = [f for f in dumps if f not in single]
     broken = [f for f in files if f.suffix == ".rdb" and f not in claimed and f not in dumps]
     dumps += broken if not dumps else []
+    dumps = [f for f in dumps if not re.match(r"temp-.*\.rdb$", f.name)] or dumps  # left by a dead BGSAVE
     if dumps:
         made.rdb = max(dumps, key=lambda f: f.name == "dump.rdb")
-    dumps = [f for f in dumps if not re.match(r"temp-.*\.rdb$", f.name)] or dumps  # left by a dead BGSAVE
     if len(dumps) > 1:
         names = [f.name for f in dumps]
         clear = names.count("dump.rdb") == 1
@@ -121,6 +135,16 @@ def look(folder: Path, name: str) -> Layout:
     _misplaced(made, folder, texts)
     _misnamed(made)
     return made
+
+
+def regular(path: Path) -> bool:
+    """Whether there is a regular file, not a link that could point anywhere."""
+    return path.is_file() and not path.is_symlink()
+
+
+def moment(seconds: int | None) -> datetime | None:
+    """Unix seconds as a time; None for what no clock of a server ever showed."""
+    return datetime.fromtimestamp(seconds, UTC) if seconds and 0 < seconds < _YEAR_9999 else None
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -174,7 +198,7 @@ def _multi_part(manifest: Path, problems: list[Problem]) -> Aof:
     if len(bases) > 1 or len({e[0] for e in increments}) != len(increments):
         problem(manifest.name, "the AOF manifest lists a part twice: servers refuse it", again)
     for _, _, file in (*bases, *increments):
-        if not (folder / file).is_file():
+        if not regular(folder / file):
             problem(file, "the AOF manifest names this file, but the backup does not hold it", again)
     if not bases and (not increments or increments[0][0] > 1):
         problem(

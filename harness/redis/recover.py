@@ -197,8 +197,14 @@ def _wire(subject: RedisSubject) -> Wire:
     return subject.wire
 
 
-def _open(target: Address) -> Wire:
-    return Wire(target)
+@contextlib.contextmanager
+def _open(target: Address) -> Iterator[Wire]:
+    """A connection to the target. What ends it outside the copying raises ToolError."""
+    try:
+        with Wire(target) as wire:
+            yield wire
+    except ServerGone as gone:
+        raise ToolError(f"the connection ended: {gone}", remedy="nothing was changed") from None
 
 
 def _fit(wire: Wire) -> None:
