@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
+import psycopg
+
 from .. import process
 from ..atomic import write_atomic
 from ..backups import Order, Taken, discarded_on_error, finish, need_room, partial, taking
@@ -19,6 +21,7 @@ from ..redact import mask
 from ..settings import Settings
 from ..stream import Stream, open_file
 from .capture import capture_facts, snapshot, to_manifest
+from .failures import explain
 from .live import Connection, Live, client, major_of
 
 Format = Literal["plain", "custom"]
@@ -43,6 +46,13 @@ def backup(source: Live, order: Order, choice: Choice, settings: Settings) -> Ta
 
     Raises ConfigError for tables that do not exist, ToolError when a program fails or is missing.
     """
+    try:
+        return _backup(source, order, choice, settings)
+    except psycopg.Error as error:
+        raise ToolError(f"the server stopped the backup: {explain(error)}", where=source.place) from None
+
+
+def _backup(source: Live, order: Order, choice: Choice, settings: Settings) -> Taken:
     what = f"{order.kind} de {source.database}"
     with taking(order.folder, settings.policy.zone, what) as log, source.connect() as conn:
         began = time.monotonic()

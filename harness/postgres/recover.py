@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,17 +19,19 @@ import psycopg
 
 from ..backups import Taken, order
 from ..component import DrillContext
-from ..errors import ArtifactError, ConfigError, RestoreError, ToolError
+from ..errors import ArtifactError, ConfigError, ProvadoError, RestoreError, ToolError
 from ..model import Artifact, Stage
 from ..settings import Settings
 from . import backup as taking
 from .databases import carry_over, create, drop, exclusive, maintenance, one, swap
-from .dump import Statement
+from .dump import Item, Statement
 from .facts import DumpFacts, read_facts
+from .failures import explain
 from .live import Connection, Live
 from .source import sql_text
 from .strict import Sent, execute, items_of, send
 
+_UNTOUCHED: Final = "the target was not touched"
 _NEW: Final = "_provado_new_"
 _USER_TABLES: Final = """
     SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -180,9 +182,11 @@ def recover(
             with done.stage("safety"):
                 done.safety = safety_backup(target, wish.safety, settings)
                 done.left.append(f"the state before, as a backup: {done.safety.path}")
-        roles = wish.roles or artifact.globals
-        if roles:
-            create_missing_roles(admin, roles, done)
+        if roles := wish.roles or artifact.globals:
+            create_missing_roles(admin, items_of([roles.read_bytes()], None), done)
+        elif artifact.format == "pg_dumpall":
+            with sql_text(artifact, ctx, "roles") as text:
+                create_missing_roles(admin, items_of(text, None), done)
         stamp = f"{datetime.now(UTC):%Y%m%d%H%M%S}"
         new = f"{target.database[:40]}{_NEW}{stamp}"
         try:
@@ -190,7 +194,7 @@ def recover(
                 create(admin, new, facts.created.get(source or ""), target, found.exists, done.notes)
                 with target.at(new).connect() as conn, sql_text(artifact, ctx, "restore") as text:
                     sent = send(conn, items_of(text, source), source=source, target=new, progress=progress)
-                    done.notes += [f"not needed here: {name}" for name in sent.skipped]
+                    done.notes += [f"not needed here: {name}" for name in dict.fromkeys(sent.skipped)]
             with done.stage("check"), target.at(new).connect() as conn:
                 _same_rows(conn, facts, sent, source)
                 done.rows = sent.rows
@@ -200,11 +204,19 @@ def recover(
             with done.stage("swap"):
                 old = swap(admin, target, new, stamp if found.exists else None)
         except BaseException as stop:
-            _give_up(admin, new, target, stop)
+            left = _left_behind(admin, new)
+            if isinstance(stop, psycopg.Error):
+                raise RestoreError(
+                    f"the server refused: {explain(stop)}{left}", where=target.place, remedy=_UNTOUCHED
+                ) from None
+            if left and isinstance(stop, ProvadoError):
+                raise RestoreError(f"{stop.what}{left}", where=stop.where, remedy=stop.remedy) from None
             raise
         if old and wish.drop_old:
-            drop(admin, old)
-        elif old:
+            with contextlib.suppress(psycopg.Error):  # say, a subscription of its own holds it
+                drop(admin, old)
+                old = None
+        if old:
             done.left.append(
                 f'the database before, as {old}; when it is needed no more: DROP DATABASE "{old}"'
             )
@@ -238,13 +250,14 @@ def safety_backup(target: Live, folder: Path, settings: Settings, tables: tuple[
         ) from None
 
 
-def create_missing_roles(admin: Connection, path: Path, done: Recovered) -> None:
-    """Create the roles of a globals file that the server lacks; those it has stay as they are."""
+def create_missing_roles(admin: Connection, items: Iterable[Item], done: Recovered) -> None:
+    """Create the roles of globals that the server lacks; those it has stay as they are."""
     there = {str(r[0]) for r in admin.execute("SELECT rolname FROM pg_catalog.pg_roles")}
-    wanted = [i for i in items_of([path.read_bytes()], None) if isinstance(i, Statement)]
     made: set[str] = set()
-    for item in wanted:
-        words = item.sql.decode("utf-8", "replace").split()
+    for item in items:
+        if not isinstance(item, Statement) or item.sql[:1].upper() not in (b"C", b"A", b"G"):
+            continue
+        words = item.sql[:500].decode("utf-8", "replace").split()
         if words[:2] == ["CREATE", "ROLE"] and (name := _unquoted(words[2])) not in there:
             execute(admin, item)
             made.add(name)
@@ -265,16 +278,17 @@ def _same_rows(conn: Connection, facts: DumpFacts, sent: Sent, source: str | Non
         if sent.rows.get(name) != rows:
             raise RestoreError(
                 f"{name}: the backup holds {rows:,} rows, {sent.rows.get(name, 0):,} arrived",
-                remedy="the target was not touched",
+                remedy=_UNTOUCHED,
             )
 
 
-def _give_up(admin: Connection, new: str, target: Live, stop: BaseException) -> None:
-    """Remove the new database after a failure; what cannot be removed is named in the error."""
+def _left_behind(admin: Connection, new: str) -> str:
+    """Remove the new database after a failure; what to say when that fails, too."""
     try:
         drop(admin, new)
     except psycopg.Error:
-        stop.add_note(f"the database {new} is left on {target.place}; the next recovery removes it")
+        return f" (the database {new} is left; the next recovery drops it)"
+    return ""
 
 
 def _unquoted(name: str) -> str:

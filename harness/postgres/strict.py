@@ -24,7 +24,13 @@ from .patterns import connect_target
 
 _DATABASE: Final = re.compile(
     rb"\s*(?:DROP DATABASE|CREATE DATABASE|ALTER DATABASE|COMMENT ON DATABASE|SECURITY LABEL .*? ON DATABASE|"
+    rb'ALTER (?:ROLE|USER) (?:"(?:[^"]|"")+"|\S+) IN DATABASE|'
     rb'(?:GRANT|REVOKE) [^;]*? ON DATABASE)\s+(?:IF EXISTS\s+)?("(?:[^"]|"")+"|[^\s;]+)',
+    re.I | re.S,
+)
+_CLUSTER: Final = re.compile(  # of all databases: a recovery of one must not touch them
+    rb"\s*(?:(?:CREATE|ALTER|DROP) (?:ROLE|USER|GROUP|TABLESPACE)\s(?!.*\sIN DATABASE\s)(?!MAPPING)"
+    rb"|(?:GRANT|REVOKE)\s(?![^;]*\sON\s)|COMMENT ON (?:ROLE|TABLESPACE)\s)",
     re.I | re.S,
 )
 _OWN: Final = re.compile(rb"\s*(?:DROP|CREATE) DATABASE\s", re.I)
@@ -76,8 +82,9 @@ def send(
 ) -> Sent:
     """Send items over `conn`, which is connected to database `target`.
 
-    Statements about database `source` are made to be about `target`; those that drop or create one are
-    left out. Raises RestoreError naming the object at the first error that means something is missing.
+    Statements about database `source` are made to be about `target`; those that drop or create one, or are
+    about roles and tablespaces, are left out. Raises RestoreError naming the object at the first error that
+    means something is missing.
     """
     sent = Sent()
     for item in items:
@@ -85,10 +92,11 @@ def send(
             name = f"{item.schema}.{item.table}" if item.schema else item.table
             progress(name)
             sent.rows[name] = sent.rows.get(name, 0) + copy_rows(conn, item)
-        elif isinstance(item, Statement):
+        elif isinstance(item, Statement) and not _CLUSTER.match(item.sql):
             statement = _mapped(item.sql, source, target)
             if statement is not None and not execute(conn, item, statement):
-                sent.skipped.append(label(item.entry, item.sql))
+                entry = None if item.sql[:4].upper() == b"SET " else item.entry
+                sent.skipped.append(label(entry, item.sql))
     return sent
 
 

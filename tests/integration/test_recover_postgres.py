@@ -191,3 +191,24 @@ def test_services_that_keep_connecting_do_not_stop_it(server: Server, shop: str,
         for worker in workers:
             worker.join()
     assert query(server, shop, "SELECT count(*) FROM outbox") == [(3000,)]
+
+
+GOOD = Path(__file__).parents[3] / "shared/corpus/postgres/good"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["email_gateway.dir", "pg_dumpall.sql.gz"]
+)
+def test_every_logical_format(server: Server, tmp_path: Path, name: str) -> None:
+    """A rich database of the customer's, in every format; roles that exist are not changed by any of them."""
+    before = query(server, "postgres", "SELECT rolpassword FROM pg_authid WHERE rolname = 'postgres'")
+    target = "email_gateway" if name.startswith("pg_dumpall") else "copy_of_it"
+    wish_ = Wish(replace=True, safety=None, roles=GOOD / "globals.sql")
+    done = recover(artifact(GOOD / name), live(server, target), wish_, SETTINGS, tmp_path)
+    assert sum(done.rows.values()) == 7247
+    own = (
+        "SELECT count(*) FROM pg_db_role_setting s, pg_database d WHERE d.oid = setdatabase AND datname = %s"
+    )
+    assert query(server, "postgres", own, target) != [(0,)]  # ALTER ROLE ... IN DATABASE, under the new name
+    assert query(server, "postgres", "SELECT rolpassword FROM pg_authid WHERE rolname = 'postgres'") == before
