@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from ..check import Check, NotRun, check
@@ -55,6 +55,35 @@ def _count(wire: Wire, db: int, pattern: str, enough: int) -> int:
         found.update(keys)
         if cursor == b"0" or len(found) >= enough:
             return len(found)
+
+
+@check(
+    "redis.allowed-drop",
+    proves="data",
+    severity="critical",
+    origin="last_good",
+    remedy="look at the source; if the keys are meant to be gone, raise redis.allowed_drop for one run",
+)
+def allowed_drop(self: Check, subject: RedisSubject) -> Iterator[Finding]:
+    """No database lost more keys since the last good drill than allowed."""
+    allowed = subject.settings.redis.allowed_drop
+    if allowed is None:
+        raise NotRun("provado.yaml allows no drop to compare with (redis.allowed_drop)")
+    facts = (subject.last_good or {}).get("facts")
+    before = facts.get("keys_per_database") if isinstance(facts, Mapping) else None
+    if not isinstance(before, Mapping):
+        raise NotRun("no earlier passing drill of this series: nothing to compare numbers of keys with")
+    if subject.live is None:
+        raise NotRun("the restored keys could not be counted (see redis.readable)", blocking=True)
+    for db, keys in before.items():
+        left = subject.live.keys.get(int(db), 0)
+        if left < keys * (1 - allowed):
+            yield self.finding(
+                f"db{db}",
+                f"lost {(keys - left) / keys:.0%} of its keys since the last good drill; {allowed:.0%} is allowed",
+                expected=f"at least {keys * (1 - allowed):,.0f}",
+                observed=f"{left:,}",
+            )
 
 
 @check("redis.queues", proves="usability", severity="critical", origin="declared", remedy=_LOST)
@@ -183,6 +212,7 @@ def rehearsal_overwritten(self: Check, subject: RedisSubject) -> Iterator[Findin
 
 CHECKS: Final = (
     required_keys,
+    allowed_drop,
     queues,
     rehearsal_starts,
     rehearsal_complete,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..manifest import Manifest
 from ..model import Artifact, Stage
@@ -67,6 +69,7 @@ class RedisSubject:
     load_notes: tuple[str, ...] = ()
     stages: list[Stage] = field(default_factory=list)
     compared: Differences | None = None  # file against server, made once
+    last_good: Mapping[str, Any] | None = None  # evidence.json entry of the series' newest passing drill
     queues: dict[str, dict[str, int]] = field(default_factory=dict)  # declared queue -> jobs per state
     rehearsed: tuple[Problem, ...] | None = None  # the recovery with the user's own redis.conf
     not_rehearsed: str | None = None  # why that could not be tried here

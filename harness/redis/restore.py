@@ -104,6 +104,7 @@ def make_subject(inspection: Inspection, ctx: DrillContext) -> RedisSubject:
         ctx.scratch,
         inspection.sha256,
         inspection.source_version,
+        last_good=ctx.last_good,
     )
 
 

@@ -17,6 +17,9 @@ class RedisSettings(Section):
         default_factory=dict,
         description="Key patterns (as for KEYS, any database) with the least number of keys: {'bull:*': 1}",
     )
+    allowed_drop: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        default=None, description="Share of its keys a database may lose since the last good drill: 0.2"
+    )
     queues: tuple[str, ...] = Field(
         default=(), description="BullMQ queues to examine, prefix and name: 'bull:email:send'"
     )

@@ -87,6 +87,18 @@ def test_a_sound_archive_passes(source: tuple[Running, bytes, Path], tmp_path: P
     assert "word-1" not in text and "hash:3" not in text
 
 
+def test_a_drop_since_the_last_good_drill(source: tuple[Running, bytes, Path], tmp_path: Path) -> None:
+    (tmp_path / "dump.rdb").write_bytes(source[1])
+    artifact = identify(tmp_path / "dump.rdb", {"redis": recognise})
+    assert artifact is not None
+    settings = Settings.model_validate({"redis": {"allowed_drop": 0.5}})
+    keys = drill(artifact, settings).facts["keys_per_database"]
+    assert isinstance(keys, dict)
+    for factor, expected in ((1, []), (1.9, []), (3, ["redis.allowed-drop"])):
+        before = {"facts": {"keys_per_database": {"0": int(keys["0"] * factor)}}}
+        assert list(bad(drill(artifact, settings, last_good=before))) == expected
+
+
 def test_a_lone_file_passes_and_says_what_it_cannot_tell(
     source: tuple[Running, bytes, Path], tmp_path: Path
 ) -> None:
