@@ -80,7 +80,8 @@ def allowed_drop(self: Check, subject: RedisSubject) -> Iterator[Finding]:
         if left < keys * (1 - allowed):
             yield self.finding(
                 f"db{db}",
-                f"lost {(keys - left) / keys:.0%} of its keys since the last good drill; {allowed:.0%} is allowed",
+                f"lost {(keys - left) / keys:.0%} of its keys since the last good drill;"
+                f" {allowed:.0%} is allowed",
                 expected=f"at least {keys * (1 - allowed):,.0f}",
                 observed=f"{left:,}",
             )

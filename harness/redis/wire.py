@@ -168,7 +168,7 @@ class Wire:
             raise ServerGone("the server closed the connection")
         return data
 
-    def info(self, section: str = "everything") -> dict[str, str]:
+    def info(self, section: str = "all") -> dict[str, str]:
         """INFO as a dictionary; empty when the server's ACL forbids it."""
         try:
             text = self.call("INFO", section)
