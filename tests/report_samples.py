@@ -159,7 +159,7 @@ def redis() -> Evidence:
         stages=(Stage("inspect", 0.2), Stage("sandbox", 0.1), Stage("restore", 0.4), Stage("checks", 0.6)),
         measured=Measured(9907.0, 0.5, None, 18_230),
         unproven=("no manifest: the file was not compared with its source",),
-        facts={"databases": {"0": 18_000, "1": 230}},
+        facts={"keys_per_database": {"0": 18_000, "1": 230}},
     )
 
 

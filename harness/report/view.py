@@ -235,49 +235,60 @@ def _past(evidence: Mapping[str, Any], backup: Mapping[str, Any]) -> list[tuple[
 def coverage(backup: Mapping[str, Any]) -> tuple[list[Aspect], list[tuple[str, str, list[str]]]]:
     """Objects against what was proven of each: columns, and rows of (name, amount, cell per column).
 
-    A cell is `proven`, `failed` (a finding names the object or a part of it) or `unproven` (no check that
-    could tell has passed or failed for it). Failed rows come first, then by name.
+    A cell is `failed` (a finding names the object or a part of it), `proven` (checks that could tell passed
+    or failed for others), `partly` (a failure or a broken check names no object that we know, so it may be
+    any of them) or `unproven` (nothing told). Failed rows come first, then by name.
     """
     tables = _amounts(backup.get("facts") or {})
     columns = [a for a in aspects([backup]) if a.key in ("schema", "data", "usability") and a.total]
     if not tables or not columns:
         return [], []
-    against: dict[str, list[str]] = {a.key: [] for a in columns}
-    told: set[str] = set()
-    for check in backup["checks"]:
-        if check["proves"] in against and check["status"] in ("pass", "fail"):
-            told.add(check["proves"])
-            against[check["proves"]] += [
-                f["object"] for f in check.get("findings", ()) if f["severity"] in ("critical", "high")
-            ]
-    hit = {key: _owners(objects, tables) for key, objects in against.items()}
-    rows = []
-    for name, amount in tables.items():
-        cells = [
-            "failed" if name in hit[a.key] else "proven" if a.key in told and a.passed else "unproven"
-            for a in columns
+    hit: dict[str, set[str]] = {}
+    rest: dict[str, str] = {}  # column -> what is said of objects that no finding names
+    for column in columns:
+        checks = [c for c in backup["checks"] if c["proves"] == column.key]
+        against = [
+            f["object"]
+            for c in checks
+            if c["status"] in ("pass", "fail", "waived")
+            for f in c.get("findings", ())
+            if f["severity"] in ("critical", "high")
         ]
-        rows.append((name, amount, cells))
+        owners = [_owner(name, tables) for name in against]
+        hit[column.key] = {o for o in owners if o}
+        doubt = None in owners or any(c["status"] == "error" for c in checks)
+        rest[column.key] = "unproven" if not column.passed else "partly" if doubt else "proven"
+    rows = [
+        (
+            name,
+            "" if amount is None else str(amount),
+            ["failed" if name in hit[a.key] else rest[a.key] for a in columns],
+        )
+        for name, amount in tables.items()
+    ]
     rows.sort(key=lambda row: ("failed" not in row[2], row[0]))
-    return columns, [(n, "" if a is None else str(a), c) for n, a, c in rows]
+    return columns, rows
 
 
-def _owners(objects: Iterable[str], tables: Mapping[str, Any]) -> set[str]:
-    """The tables that objects are, or are parts of (`public.t.column`, `public.t (index)`)."""
-    found: set[str] = set()
-    for name in objects:
-        while name:
-            if name in tables:
-                found.add(name)
-                break
-            cut = max(name.rfind("."), name.rfind(" "), name.rfind("/"))
-            name = name[:cut] if cut > 0 else ""
-    return found
+def _owner(name: str, tables: Mapping[str, Any]) -> str | None:
+    """The table that an object is, or is part of (`public.t.column`, `public.t (index)`, `COPY public.t`,
+    `index i on public.t`); None when it is of none."""
+    for start in (name, name.rpartition(" on ")[2], name.partition(" ")[2]):
+        candidate = start
+        while candidate:
+            if candidate in tables:
+                return candidate
+            cut = max(candidate.rfind("."), candidate.rfind(" "), candidate.rfind("/"))
+            candidate = candidate[:cut] if cut > 0 else ""
+    return None
 
 
 def _amounts(facts: Mapping[str, Any]) -> dict[str, int | None]:
     """Objects of a component's facts with their rows or keys, whichever of the known shapes they have."""
-    for key in ("tables", "keys_per_database", "databases", "files"):
+    databases = facts.get("keys_per_database")
+    if isinstance(databases, Mapping):
+        return {f"db{n}": _count(v) for n, v in databases.items()}
+    for key in ("tables", "files"):
         value = facts.get(key)
         if isinstance(value, Mapping):
             return {str(n): _count(v) for n, v in value.items()}

@@ -83,9 +83,9 @@ def test_axe_finds_no_violation(lang: str, scheme: str, media: str, opened: Call
 def test_a_thousand_tables_open_without_script_and_without_network(opened: Callable[..., Any]) -> None:
     evidence = samples.evidence(samples.huge(1000, 10))
     render(samples.evidence(samples.postgres()))  # the templates are loaded once per process
-    began = time.perf_counter()
+    began = time.process_time()  # of this process: the machine may be busy
     html = render(evidence)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
     assert len(html.encode()) <= 1_500_000
     with opened(html) as (page, requests):
         assert page.locator("h1").inner_text().startswith("Fail")

@@ -313,6 +313,7 @@ def test_without_a_trusted_key_nothing_is_believed(origin: tuple[Path, ledger.He
     assert {p.code for p in judged.problems} >= {"other-key"}
 
 
+@pytest.mark.slow
 def test_a_thousand_records_in_two_seconds(origin: tuple[Path, ledger.Head], tmp_path: Path) -> None:
     folder, _ = origin
     signer = sign.load_signer(f"file:{folder / 'ops.key'}")

@@ -196,9 +196,9 @@ def test_the_last_net_catches_secrets_in_any_string() -> None:
 def test_large_evidence_stays_small_and_quick() -> None:
     evidence = samples.evidence(samples.huge(1000, 10))
     render(samples.evidence(samples.postgres()))  # templates are compiled once per process
-    began = time.perf_counter()
+    began = time.process_time()  # of this process: the machine may be busy
     page = render(evidence)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
     assert len(page.encode()) <= 1_500_000
     assert page.count("warehouse_3.orders_partition_0500") >= 3 + 1  # each failed check, and the matrix
 
@@ -234,10 +234,40 @@ def test_coverage_blames_the_table_a_part_belongs_to() -> None:
     ]
     columns, rows = view.coverage(backup)
     assert [c.key for c in columns] == ["schema", "data", "usability"]
+    assert rows[0][0] == "public.email_logs"  # failed ones first
     cells = {name: marks for name, _, marks in rows}
-    assert cells["public.email_logs"] == ["proven", "failed", "proven"]
+    assert cells["public.email_logs"] == ["proven", "failed", "partly"]
     assert cells["public.webhooks"] == ["proven", "proven", "failed"]
-    assert cells["public.companies"] == ["proven", "proven", "proven"]
+    # the missing role may be any table's: no cell of that column is called proven
+    assert cells["public.companies"] == ["proven", "proven", "partly"]
+
+
+@pytest.mark.parametrize(
+    ("name", "owner"),
+    [
+        ("public.t", "public.t"),
+        ("public.t.id", "public.t"),
+        ("public.t (pkey)", "public.t"),
+        ("index i on public.t", "public.t"),
+        ("COPY public.t", "public.t"),
+        ("db0 string", "db0"),
+        ("public.tt", None),
+        ("the globals file", None),
+        ("", None),
+    ],
+)
+def test_an_object_belongs_to_the_table_it_is_part_of(name: str, owner: str | None) -> None:
+    assert view._owner(name, {"public.t": 1, "db0": 2}) == owner
+
+
+def test_redis_databases_are_covered_by_their_own_findings_only() -> None:
+    backup = samples.evidence(samples.redis())["backups"][0]
+    finding = {**samples.evidence(samples.failing())["backups"][0]["findings"][0], "object": "db1 hash"}
+    backup["facts"] = {"keys_per_database": {"0": 5, "1": 7}}
+    backup["checks"][1] |= {"status": "fail", "findings": [finding]}
+    backup["checks"].append({**backup["checks"][1], "id": "redis.values", "status": "pass", "findings": []})
+    _, rows = view.coverage(backup)
+    assert rows == [("db1", "7", ["failed"]), ("db0", "5", ["proven"])]
 
 
 def test_coverage_claims_nothing_for_what_no_check_told() -> None:
