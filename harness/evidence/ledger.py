@@ -78,6 +78,7 @@ class Entry:
             "record": self.head.seq,
             "record_sha256": self.head.sha256,
             "signed": self.signer is not None,
+            "signature": "Ed25519" if self.signer else "not signed",
             "keyid": self.signer.keyid if self.signer else None,
         }
 
