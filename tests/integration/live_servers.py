@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from harness.postgres.live import Live
 from harness.redis.wire import Address
 from harness.sandbox import PostgresRequest, RedisRequest, Server, postgres_sandbox, redis_sandbox
 from harness.settings import SandboxSettings, Settings
 
+Kind = Literal["auto", "local", "container"]
 SETTINGS = Settings.model_validate({"policy": {"timezone": "UTC"}})
 SHOP = """
 CREATE TYPE state AS ENUM ('new', 'paid');
@@ -31,17 +32,19 @@ GRANT SELECT ON companies TO reader;
 
 
 @contextmanager
-def postgres() -> Iterator[Server]:
+def postgres(kind: Kind = "auto") -> Iterator[Server]:
     """A throwaway PostgreSQL 15."""
-    with postgres_sandbox(PostgresRequest(15), SandboxSettings(), deadline=time.monotonic() + 600) as server:
+    settings = SandboxSettings(kind=kind)
+    with postgres_sandbox(PostgresRequest(15), settings, deadline=time.monotonic() + 600) as server:
         yield server
 
 
 @contextmanager
-def redis_server(**options: str) -> Iterator[Server]:
+def redis_server(kind: Kind = "auto", **options: str) -> Iterator[Server]:
     """A throwaway Redis with these directives."""
+    settings = SandboxSettings(kind=kind)
     request = RedisRequest(10, options=tuple((k.replace("_", "-"), v) for k, v in options.items()))
-    with redis_sandbox(request, SandboxSettings(), deadline=time.monotonic() + 600) as server:
+    with redis_sandbox(request, settings, deadline=time.monotonic() + 600) as server:
         yield server
 
 
