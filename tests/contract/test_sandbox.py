@@ -342,7 +342,7 @@ def test_a_container_ends_at_its_memory_limit(provided: Provided) -> None:
             with keys(server) as client, pytest.raises(redis.ConnectionError):
                 for number in range(100_000):
                     client.set(f"k{number}", b"x" * (1 << 20))
-            assert server.limit() == "memory"
+        assert server.limit() == "memory"
 
 
 def test_a_server_that_dies_while_loading_tells(tmp_path: Path) -> None:
@@ -529,10 +529,11 @@ def test_works_as_an_ordinary_user(engine_name: str, open_folders: list[Path]) -
 
 def test_no_process_of_a_sandbox_runs_as_root() -> None:
     with LOCAL[0].open() as server:
-        below = [
-            p for p in psutil.Process().children(recursive=True) if "launch.py" not in " ".join(p.cmdline())
-        ]
-        servers = [p for p in below if p.name().startswith("postgres")]
+        servers = []
+        for below in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # backends come and go
+                if below.name().startswith("postgres"):
+                    servers.append(below.uids().real)
         assert servers
-        assert all(p.uids().real != 0 for p in servers)
+        assert 0 not in servers
         assert server.alive()
