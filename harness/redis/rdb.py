@@ -18,7 +18,7 @@ from . import rdb_values as read
 from .crc64 import crc64
 from .digest import NEVER, Digester, Value
 from .rdb_types import value as read_value
-from .rdb_values import Damaged, Short, Unknown
+from .rdb_values import Damaged, Short, TooMany, Unknown
 
 NEWEST_REDIS: Final = 12
 NEWEST_VALKEY: Final = 80
@@ -90,10 +90,12 @@ def walk(
     except Damaged as problem:
         facts.damage = f"{problem} (at byte {walker.base + walker.pos:,}, after {facts.total:,} keys)"
     except Unknown as problem:
-        if walker.intact():
+        impossible = isinstance(problem, TooMany) and problem.elements > size
+        if not impossible and walker.intact():
             facts.unknown = str(problem)
         else:
-            facts.damage = f"{problem}, and the checksum does not hold (after {facts.total:,} keys)"
+            why = "and it has fewer bytes" if impossible else "and the checksum does not hold"
+            facts.damage = f"{problem}, {why} (after {facts.total:,} keys)"
     return facts
 
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Final
 
 from .digest import Digester, Group, Value
-from .rdb_values import Damaged, Short, length, listpack, milliseconds, string
+from .rdb_values import Damaged, Short, count, length, listpack, milliseconds, string
 
 _DELETED: Final = 1
 _SAME_FIELDS: Final = 2
@@ -15,7 +15,7 @@ _Id = tuple[int, int]
 
 def stream(buf: bytes, pos: int, form: int, digester: Digester) -> tuple[Value, int]:
     """Read a stream of form 1 (5.0), 2 (7.0) or 3 (7.2)."""
-    nodes, pos = length(buf, pos)
+    nodes, pos = count(buf, pos)
     entries: list[tuple[_Id, list[bytes]]] = []
     for _ in range(nodes):
         key, pos = string(buf, pos)
@@ -32,9 +32,9 @@ def stream(buf: bytes, pos: int, form: int, digester: Digester) -> tuple[Value, 
             _, pos = length(buf, pos)
     if any(a[0] >= b[0] for a, b in pairwise(entries)):
         raise Damaged("a stream's entries are out of order")
-    count, pos = length(buf, pos)
+    size, pos = count(buf, pos)
     groups: list[Group] = []
-    for _ in range(count):
+    for _ in range(size):
         group, pos = _group(buf, pos, form)
         groups.append(group)
     return digester.stream(entries, last, groups), pos
@@ -45,17 +45,17 @@ def _group(buf: bytes, pos: int, form: int) -> tuple[Group, int]:
     last, pos = _id_pair(buf, pos)
     if form >= 2:  # entries read: only an estimate after a load
         _, pos = length(buf, pos)
-    count, pos = length(buf, pos)
+    size, pos = count(buf, pos)
     delivered: dict[bytes, tuple[int, int]] = {}
-    for _ in range(count):
+    for _ in range(size):
         raw, pos = _raw_id(buf, pos)
         when, pos = milliseconds(buf, pos)
         times, pos = length(buf, pos)
         delivered[raw] = (when, times)
     pending: list[tuple[_Id, bytes, int, int]] = []
     consumers: list[bytes] = []
-    count, pos = length(buf, pos)
-    for _ in range(count):
+    size, pos = count(buf, pos)
+    for _ in range(size):
         consumer, pos = string(buf, pos)
         consumers.append(consumer)
         for _ in range(2 if form >= 3 else 1):  # last seen, last active: not part of what must survive

@@ -22,7 +22,7 @@ def value(kind: int, buf: bytes, pos: int, facts: RdbFacts, digester: Digester) 
     if since > facts.needs_version:
         facts.needs_version = since
     if kind in (1, 2, 4):
-        count, pos = read.length(buf, pos)
+        count, pos = read.count(buf, pos)
         items: list[bytes] = []
         for _ in range(count * 2 if kind == 4 else count):
             item, pos = read.string(buf, pos)
@@ -31,7 +31,7 @@ def value(kind: int, buf: bytes, pos: int, facts: RdbFacts, digester: Digester) 
             return digester.hash(read.pairs(items), {}), pos
         return (digester.list if kind == 1 else digester.set)(items), pos
     if kind in (3, 5):
-        count, pos = read.length(buf, pos)
+        count, pos = read.count(buf, pos)
         scored = []
         for _ in range(count):
             item, pos = read.string(buf, pos)
@@ -79,7 +79,7 @@ def _compact(kind: int, blob: bytes, digester: Digester) -> Value:
 
 
 def _quicklist(kind: int, buf: bytes, pos: int, digester: Digester) -> tuple[Value, int]:
-    count, pos = read.length(buf, pos)
+    count, pos = read.count(buf, pos)
     items: list[bytes] = []
     for _ in range(count):
         packed = 2
@@ -103,7 +103,7 @@ def _field_expiry(kind: int, buf: bytes, pos: int, facts: RdbFacts, digester: Di
     earliest = 0
     if kind == 24:
         earliest, pos = read.milliseconds(buf, pos)
-    count, pos = read.length(buf, pos)
+    count, pos = read.count(buf, pos)
     pairs: dict[bytes, bytes] = {}
     expiry: dict[bytes, int] = {}
     for _ in range(count):

@@ -15,6 +15,7 @@ from typing import Final
 from . import lzf
 
 MAX_STRING: Final = 512 << 20  # what a server accepts unless told otherwise (proto-max-bulk-len)
+MAX_ELEMENTS: Final = 20_000_000
 _F64: Final = struct.Struct("<d")
 _I64: Final = struct.Struct("<q")
 
@@ -34,6 +35,14 @@ class Unknown(Exception):
     """A format newer or stranger than this reader: nothing can be said about the file."""
 
 
+class TooMany(Unknown):
+    """A key with more elements than are read at once; or than the file has bytes, which is damage."""
+
+    def __init__(self, elements: int) -> None:
+        super().__init__(f"holds a key of {elements:,} elements, more than this program reads at once")
+        self.elements = elements
+
+
 def length(buf: bytes, pos: int) -> tuple[int, int]:
     """A plain length: 6, 14, 32 or 64 bits."""
     first = buf[pos]
@@ -51,6 +60,14 @@ def length(buf: bytes, pos: int) -> tuple[int, int]:
     if end > len(buf):
         raise Short(end)
     return int.from_bytes(buf[pos + 1 : end], "big"), end
+
+
+def count(buf: bytes, pos: int) -> tuple[int, int]:
+    """The number of a key's elements; more than fit into memory are not begun with."""
+    found, end = length(buf, pos)
+    if found > MAX_ELEMENTS:
+        raise TooMany(found)
+    return found, end
 
 
 def string(buf: bytes, pos: int) -> tuple[bytes, int]:
