@@ -42,7 +42,6 @@ DRILLS: Final = "drills"
 HEAD: Final = "head.json"
 GENESIS: Final = "0" * 64
 PUBLISHED: Final = ("evidence.json", "report.html", "pytest.html", "junit.xml", "provado.prom")
-NOTE_KINDS: Final = ("review", "ticket", "retest", "comment")
 RECORD_NAME: Final = re.compile(r"(\d{8})\.json")
 _LOCK_TIMEOUT_S: Final = 60.0
 

@@ -45,7 +45,7 @@ STATUSES: Final = {
     "waived": "waived",
 }
 COMPONENTS: Final = {"postgres": "PostgreSQL", "redis": "Redis", "files": "Configuration"}
-_NEXT: Final = "remove what kept this machine from judging, and run the drill again"
+NEXT_STEP: Final = "remove what kept this machine from judging, and run the drill again"
 STAGES: Final = {
     "inspect": "Read the file",
     "sandbox": "Start the sandbox",
@@ -59,8 +59,6 @@ STAGES: Final = {
     "after_restore": "Steps after the restore",
     "teardown": "Tear the sandbox down",
 }
-# Sentences that stand in evidence and that the reports' own catalogue translates.
-EVIDENCE_SENTENCES: Final = (_NEXT,)
 CLOCKS: Final = {
     "dump-header": "the dump's header",
     "rdb-aux": "the RDB's header",
@@ -271,7 +269,7 @@ def _next_step(e: Mapping[str, Any], failures: Sequence[tuple[Mapping[str, Any],
     if e["verdict"] == "fail":
         return next((f["remedy"] for f, _ in failures if f.get("remedy")), "")
     if e["verdict"] == "inconclusive":
-        return _NEXT
+        return NEXT_STEP
     return ""
 
 

@@ -97,7 +97,6 @@ class Words:
 
     lang: str = "en"
     zone: tzinfo | None = None
-    zone_name: str = ""
 
     def __call__(self, text: str, *values: object) -> str:
         """A sentence of the report's own, translated, its `{0}` holes filled."""
@@ -192,7 +191,7 @@ def words(lang: str, zone: str | None = None) -> Words:
         raise ValueError(f"no catalogue for {lang!r}; there are {', '.join(LANGUAGES)}")
     if zone and zone not in ("UTC", "local"):
         try:
-            return Words(lang, ZoneInfo(zone), zone)
+            return Words(lang, ZoneInfo(zone))
         except (KeyError, ValueError, OSError):  # this machine has no data on that zone: UTC alone then
             return Words(lang)
     return Words(lang)
