@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -114,16 +114,35 @@ class State:
         return found
 
     def began(self, of: str) -> datetime | None:
-        """When this series is known to have begun: `since`, its log, its drills or its oldest backup."""
+        """When this series is known to have begun: `since`, its log, its drills or its oldest backup.
+
+        A folder that holds nothing older than daily backups live, though it has longer-lived kinds, has most
+        likely lost them to a cleanup by one age for all (the seed's does that): it counts as old then.
+        """
         mine = [b for b in self.backups if b.series == of]
         folders = {b.artifact.path.parent for b in mine}
-        known = [b.taken_at for b in mine if b.taken_at]
-        known += [log.begins for f, log in self.logs.items() if f in folders and log.begins]
+        taken = [b.taken_at for b in mine if b.taken_at]
+        known = [log.begins for f, log in self.logs.items() if f in folders and log.begins]
         known += [d.finished_at for d in self.drills if d.lineage == lineage(of)]
         if self.policy.since:
             since = self.policy.since
             known.append(since if since.tzinfo else since.replace(tzinfo=self.policy.zone))
-        return min(known, default=None)
+        if not known and self.swept(of):
+            longest = max(rule.keep for rule in self.policy.kinds.values())
+            return self.now - timedelta(seconds=longest)
+        return min([*known, *taken], default=None)
+
+    def swept(self, of: str) -> bool:
+        """Whether the series looks as if everything was deleted at the age of daily backups."""
+        mine = [b for b in self.backups if b.series == of and b.taken_at]
+        daily = self.policy.kinds.get("daily")
+        if daily is None or sum(b.kind == "daily" for b in mine) < 5:
+            return False
+        if not any(b.kind in ("weekly", "monthly") for b in mine):
+            return False
+        oldest = min(b.taken_at for b in mine if b.taken_at)
+        age_s = (self.now - oldest).total_seconds()
+        return daily.keep - 86400 <= age_s <= daily.keep + 1.5 * 86400
 
 
 def lineage(of: str) -> str:

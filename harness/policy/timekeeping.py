@@ -15,6 +15,10 @@ from .schedule import missing
 from .state import Backup, State, as_backup
 
 DEFAULT_RPO_S: Final = 25 * 3600.0  # the seed's monitor: a daily backup, and an hour for it to finish
+_SWEPT: Final = (
+    "everything is deleted at the age of daily backups: let `provado prune --apply` do it by kind instead; "
+    "if the backups only began then, set policy.since"
+)
 LISTED: Final = 5
 _SCHEDULED: Final = ("daily", "weekly", "monthly")
 
@@ -106,6 +110,7 @@ def retention(self: Check, state: State) -> Iterator[Finding]:
                 f"{days(round((state.now - oldest).total_seconds() / 8640) * 8640)}",
                 expected=f"{kind} backups kept for {days(_keep(state, kind))}",
                 observed=f"{len(lost)} gone",
+                remedy=_SWEPT if state.swept(name) else None,
             )
     gone = sorted(_logged_but_gone(state))
     if gone:

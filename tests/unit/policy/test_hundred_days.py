@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -51,6 +52,18 @@ def test_the_seeds_cleanup_breaks_retention_and_every_lost_backup_is_named(tmp_p
     assert "2026-09-01, 2026-10-01, 2026-11-01;" in lost[1].message
     assert not findings(report, "policy.schedule")
     assert report.escalation.level == 1
+
+
+def test_the_same_folder_without_its_log(tmp_path: Path) -> None:
+    run(tmp_path, FIRST, 100, cleanup=True)
+    (tmp_path / "backup.log").unlink()
+    lost = findings(look(state(tmp_path)), "policy.retention")
+    assert [f.observed for f in lost] == ["3 gone", "3 gone"]
+    assert "policy.since" in str(lost[0].remedy)
+    known = state(tmp_path)
+    began = {"policy": {**SCHEDULE, "since": "2026-11-17"}}
+    young = replace(known, settings=Settings.model_validate(began))
+    assert not findings(look(young), "policy.retention")
 
 
 def test_an_untouched_folder_is_fine_and_prune_keeps_what_the_runbook_asks_for(tmp_path: Path) -> None:
