@@ -30,6 +30,8 @@ from .proof import resolve
 MAX_FAILURES: Final = 200
 EARLY_BYTES: Final = 1 << 20  # smaller tables are not worth the hand-over to another connection
 _BATCH: Final = 500
+# SQLSTATE classes 53 (disk full, out of memory) and 57 (shutdown, the drill's own cancel), 58030 (I/O error)
+_NOT_THE_STATEMENT: Final = ("53", "57", "58030")
 
 _ALTER_ROLE: Final = re.compile(rb'\s*ALTER (?:ROLE|USER) ("[^"]+"|\S+) WITH SUPERUSER ', re.I)
 _VALUES: Final = re.compile(rb"INSERT INTO [^']*?\bVALUES\b", re.I)
@@ -346,8 +348,9 @@ class Loader:
         return True
 
     def _alive(self, error: psycopg.Error) -> None:
-        """Let the end of the server through: it says nothing about the statement."""
-        if self._conn is not None and self._conn.broken:
+        """Let through what says nothing about the statement: the server is gone, full, or told to stop."""
+        gone = self._conn is not None and self._conn.broken
+        if gone or (error.sqlstate or "").startswith(_NOT_THE_STATEMENT):
             raise error
 
     def _refuse(self, item: Statement, message: str) -> None:

@@ -278,15 +278,26 @@ def _load(subject: RestoredPostgres, server: Server) -> None:
             with _stage(subject, "proof"):
                 prover.rest()
     except psycopg.Error as error:
-        raise SandboxError(
-            "the drill ran out of time" if late.is_set() else "the sandbox server ended by itself",
-            remedy="raise sandbox.timeout, memory or disk in provado.yaml",
-        ) from error
+        if not late.is_set():
+            raise _ended(server, error) from error
     finally:
         timer.cancel()
         pool.close()
     if late.is_set():
         raise SandboxError("the drill ran out of time", remedy="raise sandbox.timeout in provado.yaml")
+
+
+def _ended(server: Server, error: psycopg.Error) -> SandboxError:
+    """Why the server could not go on: a lack of this machine, which says nothing about the backup."""
+    limit = server.limit() or {"53100": "disk", "53200": "memory"}.get(error.sqlstate or "")
+    if limit:
+        return SandboxError(
+            f"the sandbox ran out of {limit}", remedy=f"raise sandbox.{limit} in provado.yaml"
+        )
+    return SandboxError(
+        f"the sandbox server could not go on ({error.sqlstate or type(error).__name__})",
+        remedy="run the drill again; if it happens again, report it",
+    )
 
 
 def _home(conn: Connection, facts: DumpFacts) -> None:
