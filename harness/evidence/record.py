@@ -98,7 +98,7 @@ def judge(evidence: Evidence, fail_on: Severity = Severity.HIGH) -> Judgement:
     failed = [c for c in evidence.checks if c.status is Status.FAIL]
     if failed:  # a check may call itself failed without a finding this severe; it is no proof then
         return Judgement(Verdict.FAIL, "finding", f"check {failed[0].id} failed: {failed[0].title}")
-    if evidence.teardown is not None and not evidence.teardown.complete:
+    if evidence.sandbox.kind != "none" and not (evidence.teardown and evidence.teardown.complete):
         return Judgement(
             Verdict.INCONCLUSIVE, "teardown", "the sandbox could not be removed completely after the drill"
         )

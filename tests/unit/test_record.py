@@ -71,6 +71,8 @@ FILE_ONLY = result(proves=Proves.FILE)
         (evidence(PASSED, blocked="no server"), Verdict.INCONCLUSIVE, "blocked"),
         (evidence(PASSED, result(Status.ERROR, reason="broke")), Verdict.INCONCLUSIVE, "error"),
         (evidence(PASSED, teardown=Teardown(True, False, True)), Verdict.INCONCLUSIVE, "teardown"),
+        (evidence(PASSED, teardown=None), Verdict.INCONCLUSIVE, "teardown"),
+        (evidence(PASSED, teardown=None, sandbox=SandboxInfo("none")), Verdict.PASS, "proven"),
         # nothing proven is never a pass: no check, none that ran, only the file, only waived ones
         (evidence(), Verdict.INCONCLUSIVE, "nothing-proven"),
         (evidence(result(Status.NOT_RUN)), Verdict.INCONCLUSIVE, "nothing-proven"),
