@@ -277,6 +277,16 @@ def identity(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
             expected=recorded,
             observed=subject.inspection.sha256,
         )
+    if subject.artifact.format == "physical":
+        cluster = copy_facts(subject)["server"]["system_identifier"]
+        if manifest.source.get("system_identifier") not in (None, cluster):
+            yield self.finding(
+                name,
+                "is a base backup of another cluster than the manifest's",
+                severity=self.severity if _rows(subject).differing else Severity.MEDIUM,
+                expected=manifest.source["system_identifier"],
+                observed=cluster,
+            )
     wanted = manifest.source.get("database")
     if facts.created and wanted not in facts.created:
         yield self.finding(

@@ -46,6 +46,9 @@ class PostgresSubject(Protocol):
 
 
 T = TypeVar("T")
+_EVERYTHING: Final = frozenset(
+    {"ACL", "DEFAULT ACL", "COMMENT", "SECURITY LABEL", "PUBLICATION", "SUBSCRIPTION"}
+)
 _KEPT: Final[dict[int, dict[str, Any]]] = {}
 
 
@@ -101,7 +104,9 @@ def _captured(subject: PostgresSubject, source: Mapping[str, Any]) -> dict[str, 
 
 
 def way_of(subject: PostgresSubject) -> Way:
-    """How the dump was made, as far as its text shows."""
+    """How the dump was made, as far as its text shows; a physical backup leaves out nothing."""
+    if subject.artifact.format == "physical":
+        return Way(toc=_EVERYTHING)
     facts: DumpFacts = subject.inspection.facts
     entries = [e for database, e in facts.entries if database in ("", subject.database)]
     return Way(
