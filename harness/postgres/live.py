@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psycopg
-from psycopg import conninfo
+from psycopg import conninfo, pq
 
 from .. import process
 from ..errors import ConfigError, ToolError
@@ -102,7 +102,7 @@ def live(url: str, password: str | None = None) -> Live:
     if url.startswith(("env:", "file:")):
         url = read_secret(url).reveal()
     try:
-        found = {k: str(v) for k, v in conninfo.conninfo_to_dict(url).items() if v is not None}
+        found = {k: str(v) for k, v in conninfo.conninfo_to_dict(_known(url)).items() if v is not None}
     except psycopg.ProgrammingError:
         raise ConfigError(
             "is no PostgreSQL address", remedy="write postgresql://user@host:5432/database"
@@ -119,6 +119,16 @@ def live(url: str, password: str | None = None) -> Live:
             "the address names no database", remedy="write postgresql://user@host:5432/database"
         )
     return Live(found, secret)
+
+
+def _known(url: str) -> str:
+    """The URL without what only other programs understand (Prisma's `schema`, `connection_limit` ...)."""
+    if "://" not in url or "?" not in url:
+        return url
+    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()} | {"ssl"}
+    head, _, query = url.partition("?")
+    kept = [part for part in query.split("&") if part.partition("=")[0] in known]
+    return f"{head}?{'&'.join(kept)}" if kept else head
 
 
 def client(name: str, major: int, settings: SandboxSettings) -> Path:
