@@ -35,7 +35,7 @@ def declared_tables(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
     """Every declared table is there with as many rows as declared."""
     tables = subject.settings.postgres.tables
     if not tables:
-        raise NotRun("provado.yaml declares no tables (postgres.tables)")
+        raise _undeclared(subject, "tables (postgres.tables)")
     with asking(subject) as conn:
         for name, expected in tables.items():
             relation = _relation(conn, name)
@@ -72,7 +72,7 @@ def allowed_drop(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
     settings = subject.settings.postgres
     limits = {_full(name): t.allowed_drop for name, t in settings.tables.items()}
     if settings.allowed_drop is None and not any(v is not None for v in limits.values()):
-        raise NotRun("provado.yaml allows no drop to compare with (postgres.allowed_drop)")
+        raise _undeclared(subject, "allowed drop (postgres.allowed_drop)")
     before = _rows_before(subject.last_good)
     if before is None:
         raise NotRun("no earlier passing drill of this series: nothing to compare row counts with")
@@ -123,7 +123,7 @@ def invariants(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
     """Every declared SQL invariant holds in the restored database."""
     declared = subject.settings.postgres.invariants
     if not declared:
-        raise NotRun("provado.yaml declares no invariants (postgres.invariants)")
+        raise _undeclared(subject, "invariants (postgres.invariants)")
     unanswered: list[str] = []
     failed = False
     for invariant in declared:
@@ -220,7 +220,7 @@ def declared_extensions(self: Check, subject: PostgresSubject) -> Iterator[Findi
     """Every declared extension and role is in the restored server."""
     settings = subject.settings.postgres
     if not settings.extensions and not settings.roles:
-        raise NotRun("provado.yaml declares no extensions or roles (postgres.extensions, postgres.roles)")
+        raise _undeclared(subject, "extensions or roles (postgres.extensions, postgres.roles)")
     with asking(subject) as conn:
         there = {name for (name,) in run(conn, "SELECT extname FROM pg_extension")}
         roles = {name for (name,) in run(conn, "SELECT rolname FROM pg_roles")}
@@ -249,7 +249,7 @@ def fresh(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
     """When the backup was taken, the newest value of each declared column was as young as declared."""
     declared = subject.settings.postgres.fresh
     if not declared:
-        raise NotRun("provado.yaml declares no fresh columns (postgres.fresh)")
+        raise _undeclared(subject, "fresh columns (postgres.fresh)")
     taken = subject.artifact.taken_at
     if taken is None or subject.artifact.taken_at_basis == "mtime":
         raise NotRun("nothing says when the backup was taken, so freshness cannot be judged")
@@ -273,6 +273,14 @@ def fresh(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
                     expected=f"younger than {limit}",
                     observed=str(age),
                 )
+
+
+def _undeclared(subject: PostgresSubject, what: str) -> NotRun:
+    """Said once for all checks when nothing is declared, else for each thing that is not."""
+    declared = subject.settings.postgres
+    if declared.tables or declared.invariants or declared.extensions or declared.roles or declared.fresh:
+        return NotRun(f"provado.yaml declares no {what}")
+    return NotRun("provado.yaml declares nothing of this database: it was not held against expectations")
 
 
 def _full(name: str) -> str:
