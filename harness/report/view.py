@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from .text import Words, parse_time
 SEVERITIES: Final = ("critical", "high", "medium", "info")
 STATUS_ORDER: Final = ("fail", "error", "not_run", "waived", "pass")
 _FULL: Final = 40  # findings of one check shown in full; of the others only the object is named
+_ROWS: Final = 400  # rows of checks per backup; of further ones only the id is named
 _TREND: Final = 30
 
 
@@ -43,7 +44,10 @@ class StageRow:
 
 @dataclass(frozen=True)
 class CheckRow:
-    """Checks of one id and status, with their findings; `others` names objects beyond the first findings."""
+    """Checks of one id and status, with their findings; `others` names objects beyond the first findings.
+
+    With an empty id: further checks of one status, their ids in `others`.
+    """
 
     check: Mapping[str, Any]
     times: int
@@ -181,7 +185,17 @@ def check_rows(backup: Mapping[str, Any]) -> list[CheckRow]:
         others = tuple(f["object"] for f in findings[_FULL:])
         rows.append(CheckRow(same[0], len(same), seconds, tuple(findings[:_FULL]), others))
     rows.sort(key=lambda r: STATUS_ORDER.index(r.check["status"]))
-    return rows
+    return [*rows[:_ROWS], *_overflow(rows[_ROWS:])]
+
+
+def _overflow(rows: list[CheckRow]) -> Iterator[CheckRow]:
+    """Of very many checks the later ones, one row per status, each check by its id alone."""
+    for status in STATUS_ORDER:
+        rest = [r for r in rows if r.check["status"] == status]
+        if rest:
+            check = {**rest[0].check, "id": "", "reason": None}
+            ids = tuple(r.check["id"] for r in rest)
+            yield CheckRow(check, sum(r.times for r in rest), sum(r.seconds for r in rest), (), ids)
 
 
 def series_of(backup: Mapping[str, Any]) -> str:

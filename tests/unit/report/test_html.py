@@ -203,6 +203,19 @@ def test_large_evidence_stays_small_and_quick() -> None:
     assert page.count("warehouse_3.orders_partition_0500") >= 3 + 1  # each failed check, and the matrix
 
 
+def test_ten_thousand_different_checks_are_all_named() -> None:
+    one = samples.checks()[3]
+    many = tuple(
+        replace(one, id=f"user.check-{n:05d}", title=f"Check {n} of a user's own", status=status)
+        for n in range(10_000)
+        for status in [Status.FAIL if n % 100 == 0 else Status.PASS]
+    )
+    page = render(samples.evidence(samples.postgres(checks=many)), "pt-BR")
+    assert len(page.encode()) <= 1_500_000
+    assert len(set(re.findall(r"user\.check-\d{5}", page))) == 10_000
+    assert page.count('<td class="x">falhou</td>') == 100
+
+
 def test_the_waterfall_begins_each_stage_where_the_last_ended() -> None:
     rows = view.stages(samples.evidence(samples.postgres())["backups"][0])
     at = 0.0
