@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +118,7 @@ def test_another_runbook_works_from_configuration_alone(dumps: Path) -> None:
     suite = str(ROOT / "suites/test_runbook.py")
     done = process.run(
         [
-            "/usr/bin/env",
-            "python",
+            sys.executable,
             "-m",
             "pytest",
             "-q",
@@ -129,7 +129,7 @@ def test_another_runbook_works_from_configuration_alone(dumps: Path) -> None:
             "no:cacheprovider",
         ],
         timeout_s=300,
-        env={"PATH": f"{Path(pytest.__file__).parents[4] / 'bin'}:/usr/bin:/bin", "PYTHONPATH": str(ROOT)},
+        env={"PYTHONPATH": str(ROOT)},
         cwd=dumps,
     )
     assert done.code == 0, done.stdout.decode()
