@@ -197,9 +197,7 @@ GOOD = Path(__file__).parents[3] / "shared/corpus/postgres/good"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["email_gateway.dir", "pg_dumpall.sql.gz"]
-)
+@pytest.mark.parametrize("name", ["email_gateway.dir", "pg_dumpall.sql.gz"])
 def test_every_logical_format(server: Server, tmp_path: Path, name: str) -> None:
     """A rich database of the customer's, in every format; roles that exist are not changed by any of them."""
     before = query(server, "postgres", "SELECT rolpassword FROM pg_authid WHERE rolname = 'postgres'")
