@@ -187,6 +187,8 @@ class _Work:
             self._errors.insert(0, error)
         for helper in helpers:
             helper.join()
+        if not self._errors:
+            self._drain(conn)  # what helpers had to give back
         if self._errors:
             raise self._errors[0]
         self.found = dict(sorted(self.found.items()))
@@ -199,17 +201,26 @@ class _Work:
                 limit(conn, timeout_s)
                 run_quiet(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 run_quiet(conn, f"SET TRANSACTION SNAPSHOT '{snapshot_name}'")
-                self._drain(conn)
+                self._drain(conn, helping=True)
                 conn.rollback()
         except BaseException as error:
             self._errors.append(error)
 
-    def _drain(self, conn: Connection) -> None:
+    def _drain(self, conn: Connection, *, helping: bool = False) -> None:
+        """Work until nothing is left. The first connection holds locks on all tables; a helper that would
+        wait for its own (behind a TRUNCATE that waits for the first one's) gives the table back and ends:
+        the server cannot see that we would wait for each other."""
         while not self._errors:
             try:
                 table = self._todo.get_nowait()
             except queue.Empty:
                 return
+            if helping:
+                try:
+                    run_quiet(conn, f"LOCK TABLE ONLY {table.name} IN ACCESS SHARE MODE NOWAIT")
+                except errors.LockNotAvailable:
+                    self._todo.put(table)
+                    return
             self._progress(self._done, self._total, table.name)
             if self._digests:
                 found = digest.digest_table(conn, table, self._key, self._encoding)
