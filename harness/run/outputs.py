@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from .. import __version__
 from ..atomic import write_atomic
@@ -23,8 +23,6 @@ from ..evidence.sign import load_signer
 from ..model import CheckResult
 from .metrics import metrics
 from .session import Session
-
-PUBLISHED: Final = ("evidence.json", "report.html", "pytest.html", "junit.xml", "provado.prom")
 
 
 @dataclass(frozen=True)
@@ -51,8 +49,6 @@ class Outputs:
         signer = load_signer(settings.evidence.signing_key)
         self.head: ledger.Head | None = None  # the ledger's, once the run is sealed
         self._entry = ledger.begin(self._output, self.run_id, plan=session.plan.as_json(), signer=signer)
-        for name in PUBLISHED:  # a run that dies must not leave the last run's answer as its own
-            (self._output / name).unlink(missing_ok=True)
 
     @property
     def folder(self) -> Path:
