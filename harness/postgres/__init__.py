@@ -11,6 +11,7 @@ from . import (
     checks_file,
     checks_manifest,
     checks_physical,
+    checks_secrets,
     checks_usability,
 )
 from .inspect import inspect
@@ -36,5 +37,6 @@ COMPONENT = Component(
         *checks_manifest.CHECKS,
         *checks_usability.CHECKS,
         *checks_declared.CHECKS,
+        *checks_secrets.CHECKS,
     ),
 )

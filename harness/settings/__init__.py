@@ -190,6 +190,9 @@ def _secrets_from(base: Path, secrets: Any) -> None:
     """`file:PATH` references of the section `secrets` count from the configuration's folder, as paths do."""
     if not isinstance(secrets, dict):
         return
+    for probe in secrets.get("probes") or ():
+        if isinstance(probe, dict):
+            probe["folder"] = str(base / str(probe.get("folder") or "."))
     places = [(secrets, "fingerprint_key")]
     places += [(one, "escrow") for one in secrets.get("required") or () if isinstance(one, dict)]
     for holder, key in places:

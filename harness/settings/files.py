@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
@@ -51,6 +52,7 @@ class DecryptProbe(Section):
     command: tuple[str, ...] | None = None
     callable: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
     timeout: Duration = 30.0
+    folder: Path | None = None  # where the command runs and the callable's module lies: provado.yaml's folder
 
     @model_validator(mode="after")
     def _one_way(self) -> DecryptProbe:
