@@ -18,7 +18,7 @@ from typing import Any, Final
 from ..errors import ArtifactError, ConfigError
 from ..manifest import Manifest
 from ..redact import Secret
-from .digest import Digester, KeyClasses, columns, record_maker, records
+from .digest import Digester, KeyClasses, columns, records
 from .live import read_all, server_version
 from .rdb import RdbFacts, walk
 from .spool import Spool
@@ -125,12 +125,12 @@ def facts_of_rdb(
         path.open("rb", buffering=0) as file,
     ):
         spool = Spool(Path(folder))
-        make = record_maker(digester, spool.classes)
+        take = spool.sink(digester)
         rdb = walk(
             file,
             size,
             digester,
-            lambda db, key, value, expiry: None if skip(key) else spool.add(make(db, key, value, expiry)),
+            lambda db, key, value, expiry: None if skip(key) else take(db, key, value, expiry),
             deadline=time.monotonic() + timeout_s,
             progress=lambda done: progress(done, size),
         )

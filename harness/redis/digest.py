@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -152,24 +152,30 @@ class KeyClasses:
         self.names: list[str] = list(names) or [OTHER]
         self._limit = limit
         self._index = {name: n for n, name in enumerate(self.names)}
-        self._cache: dict[tuple[bytes, bytes], int] = {}
+        self._cache: dict[bytes, dict[bytes, int]] = {}
 
     def of(self, key: bytes) -> int:
         """Index into `names` of the kind that `key` is of."""
         head, colon, tail = key.rpartition(b":")
         if tail not in _QUEUE_WORDS:
-            tail = b"" if colon else b"?" if not _WORD.fullmatch(tail) else tail
-        cached = self._cache.get((head, tail))
+            head, tail = (head, b"") if colon else (tail, b"?")
+        known = self._cache.get(tail)
+        if known is None:
+            known = self._cache[tail] = {}
+        cached = known.get(head)
         if cached is None:
-            if len(self._cache) > 50_000:
-                self._cache.clear()
-            cached = self._cache[head, tail] = self._find(head, tail, bool(colon))
+            if len(known) > 20_000:
+                known.clear()
+            cached = known[head] = self._find(head, tail, bool(colon))
         return cached
 
     def _find(self, head: bytes, tail: bytes, compound: bool) -> int:
-        words = [w.decode() if _WORD.fullmatch(w) else "*" for w in head.split(b":")[:6]] if compound else []
-        last = tail.decode() if tail not in (b"", b"?") else "*"
-        name = ":".join([*words, last])
+        words = [w.decode() if _WORD.fullmatch(w) else "*" for w in head.split(b":")[:6]]
+        if tail == b"":
+            words.append("*")
+        elif tail != b"?":
+            words = [*words, tail.decode()] if compound else [tail.decode()]
+        name = ":".join(words)
         if name not in self._index:
             if len(self.names) >= self._limit:
                 return self._index.setdefault(OTHER, 0)
@@ -192,19 +198,6 @@ _COLUMNS: Final = {
     "death": 8,
     "kind": 2,
 }
-
-
-def record_maker(digester: Digester, classes: KeyClasses) -> Callable[[int, bytes, Value, int], bytes]:
-    """A function that packs one key (db, name, value, expiry in ms or NEVER) into a spool's record."""
-    pack, name, kind = RECORD.pack, digester.name, classes.of
-
-    def make(db: int, key: bytes, value: Value, expiry: int) -> bytes:
-        kind_, main, side, field_expiry, death = value
-        if expiry != NEVER and (death == NEVER or expiry < death):
-            death = expiry
-        return pack(name(key), db, kind_, main, side[:6], expiry, field_expiry, death, kind(key))
-
-    return make
 
 
 def columns(records: bytes) -> dict[str, bytes]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import hiredis
 
-from .digest import NEVER, Digester, Group, Value, record_maker
+from .digest import NEVER, Digester, Group, Value
 from .live_old import entry_id, exact_expiry, old_stream, pairs
 from .rdb import library_name
 from .spool import Spool
@@ -82,14 +82,14 @@ def read_all(
     total = sum(figures.get("keys", 0) for figures in spaces.values())
     facts = LiveFacts()
     reader = _Reader(wire, digester, facts, server_version(info)[1])
-    make = record_maker(digester, spool.classes)
+    take = spool.sink(digester)
     done = 0
     for db, figures in sorted(spaces.items()):
         wire.call("SELECT", db)
         volatile = figures.get("subexpiry", 0) or figures.get("keys_with_volatile_items", 0)
         read = expiring = 0
         for key, value, expiry in reader.database(bool(volatile), skip):
-            spool.add(make(db, key, value, expiry))
+            take(db, key, value, expiry)
             read += 1
             expiring += expiry != NEVER
             if read % 2048 == 0:

@@ -6,12 +6,12 @@ import json
 import tempfile
 import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
-from .digest import NEVER, RECORD, TYPES, KeyClasses
+from .digest import NEVER, RECORD, TYPES, Digester, KeyClasses, Value
 
 _BUCKETS: Final = 256
 _FLUSH: Final = 32 << 10
@@ -39,6 +39,29 @@ class Spool:
         self.count += 1
         if len(bucket) > _FLUSH:
             self._flush(record[0])
+
+    def sink(self, digester: Digester) -> Callable[[int, bytes, Value, int], None]:
+        """A function that takes keys (db, name, value, expiry in ms or NEVER); it runs for every key."""
+        pack, kind_of, name_of, buckets, flush = (
+            RECORD.pack,
+            self.classes.of,
+            digester.name,
+            self._open,
+            self._flush,
+        )
+
+        def take(db: int, key: bytes, value: Value, expiry: int) -> None:
+            type_, main, side, field_expiry, death = value
+            if expiry != NEVER and (death == NEVER or expiry < death):
+                death = expiry
+            name = name_of(key)
+            bucket = buckets[name[0]]
+            bucket += pack(name, db, type_, main, side[:6], expiry, field_expiry, death, kind_of(key))
+            self.count += 1
+            if len(bucket) > _FLUSH:
+                flush(name[0])
+
+        return take
 
     def add_all(self, records: bytes | bytearray) -> None:
         """Take many records at once."""

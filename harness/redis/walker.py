@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from .. import process
 from ..errors import ToolError
-from .digest import Digester, KeyClasses, record_maker
+from .digest import Digester, KeyClasses
 from .rdb import RdbFacts, walk
 from .spool import Spool
 
@@ -94,13 +94,12 @@ def _walk(
     path: Path, size: int, salt: bytes, spool: Spool, deadline: float, progress: Callable[[int], None]
 ) -> RdbFacts:
     digester = Digester(salt)
-    make, add = record_maker(digester, spool.classes), spool.add
     with path.open("rb", buffering=0) as file:
         return walk(
             file,
             size,
             digester,
-            lambda db, key, value, expiry: add(make(db, key, value, expiry)),
+            spool.sink(digester),
             deadline=deadline,
             progress=progress,
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ConfigError
-from harness.redis.digest import NEVER, OTHER, Digester, KeyClasses, Value, columns, record_maker, records
+from harness.redis.digest import NEVER, OTHER, Digester, KeyClasses, Value, columns, records
 from harness.redis.spool import Spool, compare
 from harness.redis.wire import parse_url
 
@@ -49,9 +49,9 @@ def test_kinds_are_bounded() -> None:
 
 def spool(tmp_path: Path, *keys: tuple[int, bytes, Value, int]) -> Spool:
     made = Spool(tmp_path)
-    make = record_maker(D, made.classes)
+    take = made.sink(D)
     for key in keys:
-        made.add(make(*key))
+        take(*key)
     return made
 
 
@@ -104,9 +104,9 @@ def test_a_manifest_keeps_every_record(tmp_path: Path) -> None:
 def test_a_spool_on_disk_is_the_same(tmp_path: Path) -> None:
     with (tmp_path / "s").open("xb+") as file:
         one = Spool(file)
-        make = record_maker(D, one.classes)
+        take = one.sink(D)
         for n in range(3000):
-            one.add(make(0, b"k%d" % n, D.string(b""), NEVER))
+            take(0, b"k%d" % n, D.string(b""), NEVER)
         one.save(tmp_path / "s.index")
     again = Spool.load(tmp_path / "s", one.classes)
     fresh = spool(tmp_path, *((0, b"k%d" % n, D.string(b""), NEVER) for n in range(3000)))
