@@ -106,8 +106,15 @@ def sha256_of(path: Path) -> str:
 def counted(stream: Stream, artifact: Artifact, ctx: DrillContext, stage: str) -> Iterator[bytes]:
     """The stream's blocks, with progress told as `stage` in bytes of the file."""
     for block in stream:
+        _in_time(ctx)
         ctx.progress(stage, stream.raw_bytes, artifact.bytes)
         yield block
+
+
+def _in_time(ctx: DrillContext) -> None:
+    """Raise ToolError past the drill's deadline: a small file may unpack to days of reading."""
+    if time.monotonic() > ctx.deadline:
+        raise ToolError("the drill ran out of time", remedy="raise sandbox.timeout in provado.yaml")
 
 
 @contextlib.contextmanager
@@ -155,6 +162,7 @@ def _archive_blocks(
         block = out.read1(_BLOCK)  # type: ignore[attr-defined]
         if not block:
             break
+        _in_time(ctx)
         written += len(block)
         ctx.progress(stage, written, 0)
         yield block
