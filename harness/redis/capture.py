@@ -101,7 +101,8 @@ def capture_facts(
                 where=wire.place,
                 remedy="give the user access to all keys (~*) and read commands",
             )
-        return _pack(salt, spool, live.libraries, _around(wire))
+        around = {**_around(wire), "read_until_ms": live.ended_ms}
+        return _pack(salt, spool, live.libraries, around)
 
 
 def facts_of_rdb(

@@ -47,7 +47,8 @@ def _compared(subject: RedisSubject) -> tuple[Differences, Spool]:
     if subject.against_source is None:
         observed, clock_ms = _observed(subject)
         expected = expected_keys(dict(manifest.facts), subject.scratch)
-        past = max(clock_ms, int(manifest.captured_at.timestamp() * 1000))
+        read_until = int(manifest.facts.get("read_until_ms") or 0)  # by the source's own clock
+        past = max(clock_ms, read_until, int(manifest.captured_at.timestamp() * 1000))
         subject.against_source = compare(expected, observed, past_ms=past), expected
     return subject.against_source
 

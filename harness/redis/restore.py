@@ -13,6 +13,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -192,16 +193,23 @@ def _start(
     except ServerDied as died:
         if died.limit:
             raise
-        if re.search(r"Bad directive|FATAL CONFIG FILE ERROR", died.log):
-            older = RedisRequest(
-                request.rdb_version,
-                request.valkey_only,
-                request.data,
-                tuple(o for o in request.options if o != _SANITISE),
-            )
-            if older != request:
-                return _start(older, facts, ctx, stack)
-        return _refusal(died)
+        again = _otherwise(request, facts, died.log)
+        return _start(again, facts, ctx, stack) if again else _refusal(died)
+
+
+def _otherwise(request: RedisRequest, facts: RedisFacts, log: str) -> RedisRequest | None:
+    """The same request as the server would have it, when its own settings were what it stumbled over."""
+    options = dict(request.options)
+    if re.search(r"Bad directive|FATAL CONFIG FILE ERROR", log) and _SANITISE[0] in options:
+        del options[_SANITISE[0]]  # came with 6.2
+    elif "configured to handle more than" in log and (rdb := facts.rdb()):
+        highest = max(rdb.keys, default=0)
+        if not DATABASES <= highest < 1 << 20 or int(options["databases"]) > highest:
+            return None
+        options["databases"] = str(highest + 1)
+    else:
+        return None
+    return replace(request, options=tuple(options.items()))
 
 
 def _refusal(died: ServerDied) -> str:

@@ -87,6 +87,18 @@ def test_a_sound_archive_passes(source: tuple[Running, bytes, Path], tmp_path: P
     assert "word-1" not in text and "hash:3" not in text
 
 
+def test_more_databases_than_anyone_has(tmp_path: Path) -> None:
+    with running(None, databases="5000") as one:
+        one.wire.call("SELECT", 4711)
+        one.wire.call("SET", "far", "away")
+        one.wire.call("SAVE")
+        (tmp_path / "dump.rdb").write_bytes(one.dump.read_bytes())
+    evidence = verify(tmp_path / "dump.rdb")
+    assert verdict(evidence) is Verdict.PASS
+    assert evidence.facts["keys_per_database"] == {"4711": 1}
+    assert [f.check for f in evidence.findings] == ["redis.databases"]
+
+
 def test_a_drop_since_the_last_good_drill(source: tuple[Running, bytes, Path], tmp_path: Path) -> None:
     (tmp_path / "dump.rdb").write_bytes(source[1])
     artifact = identify(tmp_path / "dump.rdb", {"redis": recognise})
