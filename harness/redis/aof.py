@@ -45,7 +45,6 @@ class AofFacts:
     """What an AOF says. `touched` holds digests of names its commands write (None: any key may be)."""
 
     commands: int = 0
-    size: int = 0
     last_time: int | None = None  # of the last `#TS:` line, Unix seconds
     open_transaction: int = 0  # commands behind a MULTI that has no EXEC
     touched: set[bytes] | None = field(default_factory=set)
@@ -66,7 +65,6 @@ def read(
 
     `size` is what is left to read. Raises TimeoutError past `deadline` (`time.monotonic()` seconds).
     """
-    facts.size += size
     buf, pos, base = b"", 0, 0
     ended = False
     transaction: int | None = None

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from ..check import Check
 from ..model import Finding
+from .digest import RECORD
 from .spool import Differences, Spool
 
 _MOST = 12
@@ -23,7 +24,6 @@ def grouped(self: Check, labels: Labels, what: str, remedy: str | None = None) -
         yield self.finding(
             f"db{db} {kind}",
             f"{what.format(n=_keys(count))} ({type_name})",
-            expected=None,
             observed=_keys(count),
             remedy=remedy,
         )
@@ -42,9 +42,7 @@ def presence(self: Check, found: Differences, expected: Spool, where: str) -> It
             "all keys", f"all {lost:,} keys are missing {where}", expected=f"{lost:,}", observed="0"
         )
         return
-    there: Counter[int] = Counter()
-    for (_, _, db), count in databases(expected).items():
-        there[db] += count
+    there = _per_database(expected) if lost else Counter[int]()
     missing = Counter(found.missing)
     for db in sorted({label[2] for label in missing}):
         gone = sum(n for label, n in missing.items() if label[2] == db)
@@ -61,14 +59,11 @@ def presence(self: Check, found: Differences, expected: Spool, where: str) -> It
     yield from grouped(self, found.extra, f"{{n}} {where} that should not exist")
 
 
-def databases(spool: Spool) -> Counter[tuple[str, str, int]]:
-    """Keys per database, as labels like those of `Differences`."""
-    from .digest import RECORD
-
-    counts: Counter[tuple[str, str, int]] = Counter()
+def _per_database(spool: Spool) -> Counter[int]:
+    counts: Counter[int] = Counter()
     for records in spool.buckets():
-        for start in range(10, len(records), RECORD.size):
-            counts["", "", int.from_bytes(records[start : start + 4], "little", signed=True)] += 1
+        for start in range(0, len(records), RECORD.size):
+            counts[RECORD.unpack_from(records, start)[1]] += 1
     return counts
 
 
