@@ -49,7 +49,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """Keep drills in one process: each xdist worker would restore everything again."""
     if not getattr(config.option, "numprocesses", None):
         return
-    from .run.pytest_state import names_suites
+    from .run.suites import names_suites
 
     if names_suites(config):
         config.option.numprocesses = 0

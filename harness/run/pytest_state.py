@@ -18,6 +18,8 @@ from ..evidence.record import judge
 from ..model import CheckResult, Evidence, Finding, Origin, Proves, Severity, Status, Verdict
 from ..objectives import RPO, RTO
 from ..redact import mask, shown
+from ..sandbox import sweep
+from ..scratch import sweep_scratch
 from ..settings import load_settings
 from ..waivers import UNUSED, needed
 from .outputs import Outputs, Written
@@ -33,18 +35,10 @@ _SANDBOXED: Final = ("provado_postgres", "provado_redis", "provado_files")
 _DRILLS: Final = ("provado_drill", *_SANDBOXED)
 
 
-def names_suites(config: pytest.Config) -> bool:
-    """True when the command line is about drills: an option of ours, or a path among the shipped suites."""
-    given = vars(config.option)
-    if any(v for k, v in given.items() if k.startswith("provado_")):
-        return True
-    here = config.invocation_params.dir
-    paths = [(here / a.split("::")[0]).resolve() for a in config.args]
-    return any(p == suites() or suites() in p.parents for p in paths)
-
-
 def make_state(config: pytest.Config) -> State:
-    """Plan the drills of this session from the options."""
+    """Plan the drills of this session from the options, after sweeping up what a crashed one left."""
+    sweep()
+    sweep_scratch()
     try:
         option = config.option
         overrides: dict[tuple[str, ...], Any] = {
