@@ -29,11 +29,10 @@ def drill() -> None:
         subprocess.run([provado, "evidence", "keygen", "--output", f"{folder}/ops"], check=True)
         arguments = ["--rpo", "24h", "--rto", "4h", "--signing-key", "env:SAMPLE_KEY", "--quiet"]
         environment = {**os.environ, "SAMPLE_KEY": Path(f"{folder}/ops.key").read_text()}
-        shutil.rmtree(ROOT / output, ignore_errors=True)
+        shutil.rmtree(ROOT / output, ignore_errors=True)  # git has it, should a drill fail
         for _ in range(3):
-            subprocess.run(
-                [provado, "verify", *FIXTURES, "--output", output, *arguments], cwd=ROOT, env=environment
-            )
+            run = [provado, "verify", *FIXTURES, "--output", output, *arguments]
+            subprocess.run(run, cwd=ROOT, env=environment, check=True)
         kept = (ROOT / output / "evidence.json").read_bytes()
         shutil.rmtree(ROOT / output)
     SAMPLE.mkdir(parents=True)
