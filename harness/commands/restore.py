@@ -68,6 +68,7 @@ def command() -> None:
 @click.option("--password", help="env:NAME or file:PATH (default: PGPASSWORD or the password file).")
 @click.option("--table", "tables", multiple=True, help="Only this table (repeatable).")
 @click.option("--globals", "roles", type=click.Path(path_type=Path), help="Roles to create where missing.")
+@click.option("--even-if-cut", is_flag=True, help="Take a dump that may lack its end, or was changed.")
 @click.option("--drop-old", is_flag=True, help="Drop the replaced database instead of keeping it.")
 def postgres(
     backup: str,
@@ -75,6 +76,7 @@ def postgres(
     tables: tuple[str, ...],
     roles: Path | None,
     drop_old: bool,
+    even_if_cut: bool,
     **common: Any,
 ) -> None:
     """Restore a PostgreSQL backup: the whole database, or some tables in one transaction."""
@@ -84,11 +86,11 @@ def postgres(
 
     settings = load_settings(common["config"])
     artifact, target = _choose(backup, "postgres", settings), live(common["into"], password)
-    wish = recover.Wish(common["replace"], _safety(common), drop_old, tables, roles)
+    wish = recover.Wish(common["replace"], _safety(common), drop_old, tables, roles, even_if_cut)
     with scratch_folder() as scratch:
         if common["dry_run"]:
             ctx = DrillContext(settings, scratch, time.monotonic() + wish.timeout_s)
-            facts = recover.read(artifact, ctx)
+            facts = recover.read(artifact, ctx, even_if_cut=even_if_cut)
             made = recover.plan(artifact, facts, target, recover.inspect_target(target), wish)
             _show_plan(list(made.steps), made.refusal, common)
             return

@@ -143,8 +143,9 @@ def _copy(item: Path, target: Path, root: Path) -> Iterator[str]:
 def _free(order: Order) -> Path:
     """`YYYYMMDD`, the runbook's name for the day; a second one on a day has its time, too."""
     day = order.folder / f"{order.at:%Y%m%d}"
-    if order.kind in ("recovery", "emergency") or order.prefix:
-        return order.path("config-backup", "")
+    if order.kind != "daily" or order.prefix:
+        kind = "" if order.kind == "daily" else f"{order.kind}-"
+        return order.path(f"{kind}config-backup", "", with_kind=False)
     return day if not day.exists() else order.folder / f"{order.at:%Y%m%d-%H%M%S}"
 
 

@@ -196,7 +196,7 @@ def _sha(path: Path) -> str:
 
 
 def _save(target: Path, names: list[str], safety: Path) -> Saved:
-    place = safety / f"config-backup-recovery-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
+    place = safety / f"recovery-config-backup-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
     for name in names:
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(target / name, place / name)

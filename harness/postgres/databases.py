@@ -6,6 +6,7 @@ Only `swap` touches the target, with two renames in one transaction.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -51,9 +52,17 @@ def exclusive(admin: Connection, target: Live) -> Iterator[None]:
             admin.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", key)
 
 
+def stem(database: str) -> str:
+    """How names made from a database's begin: itself, or a part and a digest where 63 bytes would not do."""
+    if len(database.encode()) <= 30:
+        return database
+    short = database.encode()[:20].decode("utf-8", "ignore")
+    return f"{short}_{hashlib.sha256(database.encode()).hexdigest()[:8]}"
+
+
 def old_name(database: str, stamp: str) -> str:
     """What the replaced database is called afterwards."""
-    return f"{database[:40]}_before_{stamp}"
+    return f"{stem(database)}_before_{stamp}"
 
 
 def create(

@@ -20,17 +20,20 @@ import psycopg
 from ..backups import Taken, order
 from ..component import DrillContext
 from ..errors import ArtifactError, ConfigError, ProvadoError, RestoreError, ToolError
+from ..manifest import read_manifest
 from ..model import Artifact, Stage
 from ..settings import Settings
 from . import backup as taking
-from .databases import carry_over, create, drop, exclusive, maintenance, one, swap
+from .databases import carry_over, create, drop, exclusive, maintenance, one, stem, swap
 from .dump import Item, Statement
 from .facts import DumpFacts, read_facts
 from .failures import explain
 from .live import Connection, Live
-from .source import sql_text
+from .source import sha256_of, sql_text
 from .strict import Sent, execute, items_of, send
 
+# The swap's own commit waits for the disk, and with it for everything written before.
+_QUICK: Final = "SET synchronous_commit = off; SET maintenance_work_mem = '512MB'"
 _UNTOUCHED: Final = "the target was not touched"
 _NEW: Final = "_provado_new_"
 _USER_TABLES: Final = """
@@ -43,13 +46,15 @@ _USER_TABLES: Final = """
 class Wish:
     """How to recover. `replace` allows a target that holds data or is in use; `safety` is the folder for the
     backup of its current state (None: take none); `drop_old` drops the replaced database at the end;
-    `tables` restores only these; `roles` is a globals file whose missing roles are created first."""
+    `tables` restores only these; `roles` is a globals file whose missing roles are created first;
+    `even_if_cut` takes a dump that may lack its end."""
 
     replace: bool = False
     safety: Path | None = Path("recovery-backups")
     drop_old: bool = False
     tables: tuple[str, ...] = ()
     roles: Path | None = None
+    even_if_cut: bool = False
     timeout_s: float = 4 * 3600.0
 
 
@@ -90,8 +95,12 @@ class Target:
     leftovers: tuple[str, ...]
 
 
-def read(artifact: Artifact, ctx: DrillContext) -> DumpFacts:
-    """Read the whole backup without a server. Raises ArtifactError when it cannot be restored."""
+def read(artifact: Artifact, ctx: DrillContext, *, even_if_cut: bool = False) -> DumpFacts:
+    """Read the whole backup without a server. Raises ArtifactError when it cannot be restored.
+
+    A dump without pg_dump's last line, or not the file that its manifest was made with, may lack whole
+    tables without any error: it is refused unless `even_if_cut`.
+    """
     if artifact.format not in ("plain", "custom", "directory", "tar", "pg_dumpall"):
         raise ArtifactError(
             f"is of format {artifact.format}",
@@ -106,12 +115,30 @@ def read(artifact: Artifact, ctx: DrillContext) -> DumpFacts:
         raise ArtifactError(
             f"the dump ends {facts.truncated}", where=artifact.path.name, remedy="use an older backup"
         )
+    if not even_if_cut:
+        _whole(artifact, facts)
     refused = [danger for _, danger in facts.dangers if danger.refuse]
     if refused:
         raise ArtifactError(
             refused[0].message, where=artifact.path.name, remedy="do not restore this file: it was changed"
         )
     return facts
+
+
+def _whole(artifact: Artifact, facts: DumpFacts) -> None:
+    remedy = "use an older backup; to restore what is there, say --even-if-cut"
+    for begins, ends in (("dump", "complete"), ("cluster", "cluster-complete")):
+        if len(facts.headers.get(begins, ())) > len(facts.headers.get(ends, ())):
+            raise ArtifactError(
+                "does not end as pg_dump ends a dump: it was cut or edited",
+                where=artifact.path.name,
+                remedy=remedy,
+            )
+    recorded = read_manifest(artifact.manifest, "postgres").artifact if artifact.manifest else None
+    if recorded and recorded.get("sha256") != sha256_of(artifact.path):
+        raise ArtifactError(
+            "is not the file that its manifest was made with", where=artifact.path.name, remedy=remedy
+        )
 
 
 def inspect_target(target: Live) -> Target:
@@ -123,7 +150,7 @@ def inspect_target(target: Live) -> Target:
         )
         names = conn.execute(
             "SELECT datname FROM pg_catalog.pg_database WHERE starts_with(datname, %s) ORDER BY 1",
-            (target.database[:40] + _NEW,),
+            (stem(target.database) + _NEW,),
         )
         leftovers = tuple(str(row[0]) for row in names)
     tables = 0
@@ -169,7 +196,7 @@ def recover(
     ctx = DrillContext(settings, scratch, time.monotonic() + wish.timeout_s)
     done = Recovered(target.place)
     with done.stage("read"):
-        facts = read(artifact, ctx)
+        facts = read(artifact, ctx, even_if_cut=wish.even_if_cut)
         source = source_database(facts, target.database)
     with maintenance(target) as admin, exclusive(admin, target):
         found = inspect_target(target)
@@ -188,11 +215,12 @@ def recover(
             with sql_text(artifact, ctx, "roles") as text:
                 create_missing_roles(admin, items_of(text, None), done)
         stamp = f"{datetime.now(UTC):%Y%m%d%H%M%S}"
-        new = f"{target.database[:40]}{_NEW}{stamp}"
+        new = f"{stem(target.database)}{_NEW}{stamp}"
         try:
             with done.stage("load"):
                 create(admin, new, facts.created.get(source or ""), target, found.exists, done.notes)
                 with target.at(new).connect() as conn, sql_text(artifact, ctx, "restore") as text:
+                    conn.execute(_QUICK)
                     sent = send(conn, items_of(text, source), source=source, target=new, progress=progress)
                     done.notes += [f"not needed here: {name}" for name in dict.fromkeys(sent.skipped)]
             with done.stage("check"), target.at(new).connect() as conn:

@@ -96,7 +96,7 @@ def recover_tables(
     ctx = DrillContext(settings, scratch, time.monotonic() + wish.timeout_s)
     done = Recovered(target.place)
     with done.stage("read"):
-        source = source_database(read(artifact, ctx), target.database)
+        source = source_database(read(artifact, ctx, even_if_cut=wish.even_if_cut), target.database)
         with sql_text(artifact, ctx, "read") as text:
             script = _script(text, source, wish.tables)
     with target.connect(autocommit=False) as conn:

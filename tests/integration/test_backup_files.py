@@ -85,7 +85,9 @@ def test_the_backup_holds_the_runbooks_list_without_secrets(
     second = backup(system, order(tmp_path / "config-backups", "daily", UTC), SETTINGS)
     assert second.path != artifact.path
     assert second.notes == ("ssl/out is a link out of the folder and was left out",)
-    assert len(find(tmp_path / "config-backups", {"files": COMPONENT.recognise})) == 2
+    backup(system, order(tmp_path / "config-backups", "emergency", UTC), SETTINGS)
+    found = find(tmp_path / "config-backups", {"files": COMPONENT.recognise})
+    assert sorted(str(a.kind) for a in found) == ["None", "None", "emergency"]
 
 
 def test_what_was_asked_for_must_be_there(system: Path, tmp_path: Path) -> None:
@@ -112,6 +114,7 @@ def test_round_trip(system: Path, tmp_path: Path, scratch: Path) -> None:
     done = recover(plan(artifact, system, wish, SETTINGS, scratch), SETTINGS)
     assert done.files == 6 and done.safety is not None
     assert (done.safety.path / "nginx.conf").read_text() == "broken"
+    assert identify(done.safety.path, {"files": COMPONENT.recognise}) is not None  # can itself be restored
     assert (system / "nginx.conf").read_text().startswith("events")
     assert (system / "scripts/run.sh").stat().st_mode & 0o777 == 0o755
     assert "hunter2" in (system / ".env").read_text()  # a template never replaces the real one

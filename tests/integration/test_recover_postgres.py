@@ -111,9 +111,15 @@ def unknown_role(text: bytes) -> bytes:
     return text.replace(b"TO reader;", b"TO nobody_here;")
 
 
+def without_its_end(text: bytes) -> bytes:
+    """Cut between two tables: every statement is whole, and outbox is missing."""
+    return text[: text.index(b"-- Data for Name: outbox")]
+
+
 @pytest.mark.parametrize(
     ("change", "error", "says"),
     [
+        (without_its_end, ArtifactError, "as pg_dump ends"),
         (break_row, RestoreError, "outbox"),
         (cut, ArtifactError, "the dump ends"),
         (shell, ArtifactError, "meta-command"),
@@ -210,3 +216,13 @@ def test_every_logical_format(server: Server, tmp_path: Path, name: str) -> None
     )
     assert query(server, "postgres", own, target) != [(0,)]  # ALTER ROLE ... IN DATABASE, under the new name
     assert query(server, "postgres", "SELECT rolpassword FROM pg_authid WHERE rolname = 'postgres'") == before
+
+
+def test_a_file_that_is_not_its_manifests(server: Server, shop: str, tmp_path: Path) -> None:
+    good = saved(server, shop, tmp_path)
+    text = gzip.decompress(good.path.read_bytes())
+    good.path.write_bytes(gzip.compress(text.replace(b"\nc7\t", b"\nc7x\t")))
+    with pytest.raises(ArtifactError, match="manifest"):
+        recover(good, live(server, shop), wish(tmp_path), SETTINGS, tmp_path)
+    recover(good, live(server, shop), wish(tmp_path, safety=None, even_if_cut=True), SETTINGS, tmp_path)
+    assert query(server, shop, "SELECT count(*) FROM outbox WHERE id = 'c7x'") == [(1,)]
