@@ -280,6 +280,7 @@ MUTATIONS: tuple[tuple[str, str, str], ...] = (
         "table z.parent",
     ),
     ("ALTER SUBSCRIPTION sub SET (binary = true)", "subscription", "binary"),
+    ("ALTER SUBSCRIPTION sub SET (disable_on_error = true)", "subscription", "disable on error (15)"),
     (
         "ALTER SUBSCRIPTION sub CONNECTION 'host=127.0.0.1 port=1 dbname=no password=other'",
         "subscription connection",

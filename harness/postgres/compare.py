@@ -7,6 +7,7 @@ majors print or keep differently is not a difference.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -14,7 +15,8 @@ from .difference import ADDED, CHANGED, MISSING, RIGHTS, Comparison, Difference,
 from .fingerprint import BARE, OF, POSITION
 from .left_out import without_left_out
 
-_ALIASES: Final = {
+_SINCE: Final = re.compile(r" \((\d\d)\)$")  # a property that servers have from that major on
+_ALIASES: Final = {  # pg_identify_object's words for classes that are called otherwise here
     "procedure": "function",
     "aggregate": "function",
     "server": "foreign server",
@@ -79,9 +81,12 @@ def _comparable(
             continue
         if key + BARE in properties and across(16):  # 16 leaves out qualifiers that 15 prints
             continue
-        if key.endswith(" (16)") and min(majors) < 16:  # options of memberships that 15 has not
+        since = _SINCE.search(key)  # what servers before that major have not
+        if since and min(majors) < int(since[1]):
             continue
         if kind == "subscription" and key == "streaming" and across(18):  # another default
+            continue
+        if kind == "sequence" and key == "persistence" and across(15):  # goes with its table's from 15 on
             continue
         if kind == "extension" and key == "version" and majors[0] != majors[1]:  # comes with the server
             continue

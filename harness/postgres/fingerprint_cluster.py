@@ -113,11 +113,23 @@ FROM pg_publication p WHERE {own("pg_publication", "p.oid")}"""
 
 def _subscriptions(major: int) -> str:
     # Enabled is left out: a restored subscription is off until somebody switches it on.
+    more = "".join(
+        f', {column} AS "{name} ({since})"'
+        for since, name, column in (
+            (15, "disable on error", "s.subdisableonerr"),
+            (15, "two phase", "s.subtwophasestate <> 'd'"),
+            (16, "origin", "s.suborigin"),
+            (16, "password required", "s.subpasswordrequired"),
+            (16, "run as owner", "s.subrunasowner"),
+            (17, "failover", "s.subfailover"),
+        )
+        if major >= since
+    )
     stream = "CASE s.substream::text WHEN 'f' THEN 'false' WHEN 't' THEN 'true' ELSE s.substream::text END"
     return f"""
 SELECT format('%I', s.subname) AS object, NULL AS "of",
   (SELECT array_agg(x ORDER BY x) FROM unnest(s.subpublications) x) AS publications,
-  s.subslotname::text AS slot, s.subsynccommit AS "synchronous commit", s.subbinary AS "binary", {stream} AS streaming
+  s.subslotname::text AS slot, s.subsynccommit AS "synchronous commit", s.subbinary AS "binary", {stream} AS streaming{more}
 FROM pg_subscription s WHERE s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 
 
