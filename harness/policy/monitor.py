@@ -179,7 +179,8 @@ def screen(report: Report) -> list[str]:
         lines.append(f"  {title(name)}: newest {backups[-1].name}, {old}; {kinds}")
     lines.append("")
     for r in report.results:
-        mark = {"pass": "ok", "fail": "FAIL", "error": "ERROR", "not_run": "-"}.get(r.status.value, "?")
+        passed = "warn" if any(f.severity.rank for f in r.findings) else "ok"
+        mark = {"pass": passed, "fail": "FAIL", "error": "ERROR", "not_run": "-"}.get(r.status.value, "?")
         lines.append(f"  {mark:5} {r.title}{f' ({r.reason})' if r.reason else ''}")
         for f in r.findings:
             lines.append(f"          {f.severity.value}: {f.object} {f.message}")
