@@ -15,7 +15,7 @@ from .difference import ADDED, CHANGED, MISSING, RIGHTS, Comparison, Difference,
 from .fingerprint import BARE, OF, POSITION
 from .left_out import without_left_out
 
-_SINCE: Final = re.compile(r" \((\d\d)\)$")  # a property that servers have from that major on
+_SINCE: Final = re.compile(r" \((\d\d)\)$")  # what servers have from that major on
 _ALIASES: Final = {  # pg_identify_object's words for classes that are called otherwise here
     "procedure": "function",
     "aggregate": "function",
@@ -56,13 +56,15 @@ def _changes(
     changes = []
     for key in sorted(before.keys() | after.keys()):
         first, second = before.get(key), after.get(key)
-        if first == second or _better(kind, key, first, second):
+        if first == second or _better(key, first, second):
+            continue
+        if _SINCE.search(key) and None in (first, second):
             continue
         changes.append((key.removesuffix(BARE), first, second))
     return tuple(changes)
 
 
-def _better(kind: str, key: str, first: str | None, second: str | None) -> bool:
+def _better(key: str, first: str | None, second: str | None) -> bool:
     """A restore makes some things right that were not so at the source: that is no loss."""
     return (key in ("valid", "ready", "validated", "populated")) and (first, second) == ("no", "yes")
 
@@ -80,9 +82,6 @@ def _comparable(
         if key.startswith("@") or (key.endswith(BARE) and not across(16)):
             continue
         if key + BARE in properties and across(16):  # 16 leaves out qualifiers that 15 prints
-            continue
-        since = _SINCE.search(key)  # what servers before that major have not
-        if since and min(majors) < int(since[1]):
             continue
         if kind == "subscription" and key == "streaming" and across(18):  # another default
             continue
