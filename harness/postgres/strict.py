@@ -92,8 +92,8 @@ def send(
             name = f"{item.schema}.{item.table}" if item.schema else item.table
             progress(name)
             sent.rows[name] = sent.rows.get(name, 0) + copy_rows(conn, item)
-        elif isinstance(item, Statement) and not _CLUSTER.match(item.sql):
-            statement = _mapped(item.sql, source, target)
+        elif isinstance(item, Statement) and not left_out(item.sql):
+            statement = mapped(item.sql, source, target)
             if statement is not None and not execute(conn, item, statement):
                 entry = None if item.sql[:4].upper() == b"SET " else item.entry
                 sent.skipped.append(label(entry, item.sql))
@@ -144,7 +144,13 @@ def stopped(item: Statement | Copy, error: psycopg.Error) -> RestoreError:
     return RestoreError(f"line {item.line}, {label(item.entry, item.sql)}: {explain(error)}", remedy=remedy)
 
 
-def _mapped(statement: bytes, source: str | None, target: str) -> bytes | None:
+def left_out(statement: bytes) -> bool:
+    """Whether a statement is about all databases of the server: roles, memberships, tablespaces."""
+    return bool(_CLUSTER.match(statement))
+
+
+def mapped(statement: bytes, source: str | None, target: str) -> bytes | None:
+    """A statement about database `source` made to be about `target`; None when it is not to be sent."""
     found = _DATABASE.match(statement)
     if found is None:
         return statement
