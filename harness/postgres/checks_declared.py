@@ -36,7 +36,7 @@ def declared_tables(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
     tables = subject.settings.postgres.tables
     if not tables:
         raise _undeclared(subject, "tables (postgres.tables)")
-    with asking(subject) as conn:
+    with asking(subject, needed=True) as conn:
         for name, expected in tables.items():
             relation = _relation(conn, name)
             if relation is None:
@@ -149,7 +149,7 @@ def invariants(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
 
 def _ask(subject: PostgresSubject, invariant: Invariant) -> tuple[Any, str | None]:
     """The query's one value, or why there is none. The server's messages may quote data: they stay unsaid."""
-    with asking(subject) as conn:
+    with asking(subject, needed=True) as conn:
         try:
             usability.use_own_search_path(conn)
             with conn.transaction(force_rollback=True), conn.cursor() as cursor:
@@ -221,7 +221,7 @@ def declared_extensions(self: Check, subject: PostgresSubject) -> Iterator[Findi
     settings = subject.settings.postgres
     if not settings.extensions and not settings.roles:
         raise _undeclared(subject, "extensions or roles (postgres.extensions, postgres.roles)")
-    with asking(subject) as conn:
+    with asking(subject, needed=True) as conn:
         there = {name for (name,) in run(conn, "SELECT extname FROM pg_extension")}
         roles = {name for (name,) in run(conn, "SELECT rolname FROM pg_roles")}
     roles -= set(subject.loaded.placeholder_roles)
@@ -253,7 +253,7 @@ def fresh(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
     taken = subject.artifact.taken_at
     if taken is None or subject.artifact.taken_at_basis == "mtime":
         raise NotRun("nothing says when the backup was taken, so freshness cannot be judged")
-    with asking(subject) as conn:
+    with asking(subject, needed=True) as conn:
         for place, limit_s in declared.items():
             table, _, column = place.rpartition(".")
             relation = _relation(conn, table)

@@ -26,8 +26,11 @@ _COLLISION: Final = {  # whether a sequence's column is a key -> how bad it is w
 
 
 @contextlib.contextmanager
-def asking(subject: PostgresSubject) -> Iterator[Connection]:
-    """A pinned read-only connection whose statements end by the configured limit or the drill's deadline."""
+def asking(subject: PostgresSubject, *, needed: bool = False) -> Iterator[Connection]:
+    """A pinned read-only connection whose statements end by the configured limit or the drill's deadline.
+
+    What takes longer stays unproven; where the answer is `needed` the drill is inconclusive then.
+    """
     left = max(1.0, min(subject.settings.postgres.statement_timeout, subject.deadline - time.monotonic()))
     try:
         with subject.connect() as opened:
@@ -37,7 +40,7 @@ def asking(subject: PostgresSubject) -> Iterator[Connection]:
             yield conn
     except errors.QueryCanceled:
         raise NotRun(
-            f"a query took longer than {left:.0f} s; raise postgres.statement_timeout", blocking=True
+            f"a query took longer than {left:.0f} s; raise postgres.statement_timeout", blocking=needed
         ) from None
 
 
