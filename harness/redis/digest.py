@@ -52,6 +52,7 @@ class Digester:
         # A copy of a keyed state costs half of keying it again.
         self._name = blake2b(digest_size=10, key=salt, person=b"name").copy
         self._string = blake2b(digest_size=10, key=salt, person=b"string").copy
+        self._kinds: dict[bytes, blake2b] = {}
 
     def name(self, key: bytes) -> bytes:
         """Digest of a key's name (10 bytes)."""
@@ -122,7 +123,10 @@ class Digester:
         return blake2b(code, digest_size=16, key=self.salt, person=b"library").hexdigest()
 
     def _parts(self, kind: bytes, parts: Iterable[bytes]) -> bytes:
-        digest = blake2b(digest_size=10, key=self.salt, person=kind)
+        base = self._kinds.get(kind)
+        if base is None:
+            base = self._kinds[kind] = blake2b(digest_size=10, key=self.salt, person=kind)
+        digest = base.copy()
         pending: list[bytes] = []
         for part in parts:
             pending += (len(part).to_bytes(6, "little"), part)
@@ -187,6 +191,7 @@ class KeyClasses:
 RECORD: Final = struct.Struct(
     "<10siB10s6sqqqH"
 )  # name, db, type, main, side, expiry, field expiry, death, kind
+_DENSEST: Final = 1032  # what deflate can do at most
 _COLUMNS: Final = {
     "name": 10,
     "db": 4,
@@ -212,6 +217,8 @@ def columns(records: bytes) -> dict[str, bytes]:
 
 def records(packed: dict[str, bytes], count: int) -> bytearray:
     """The reverse of `columns`. Raises ValueError when the columns do not fit `count`."""
+    if count * _COLUMNS["name"] > _DENSEST * (len(packed["name"]) + 1):
+        raise ValueError("fewer bytes than so many keys could take")
     out = bytearray(count * RECORD.size)
     start = 0
     for column, width in _COLUMNS.items():

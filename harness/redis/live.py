@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
@@ -99,6 +100,7 @@ def read_all(
         facts.keys[db], facts.expires[db] = read, expiring
         done += read
     wire.call("SELECT", wire.address.database)
+    facts.types = {kind.decode(): count for kind, count in reader.counts.items()}
     facts.libraries = functions(wire, digester)
     seconds, micros = wire.call("TIME")
     facts.ended_ms = int(seconds) * 1000 + int(micros) // 1000
@@ -130,6 +132,7 @@ class _Reader:
         self.modern = version >= (7, 0)  # has PEXPIRETIME
         self.simple = _READ if version >= (6, 0) else {k: c for k, c in _READ.items() if k != b"stream"}
         self.size = 100
+        self.counts: Counter[bytes] = Counter()  # keys read, per type
 
     def database(self, volatile: bool, skip: Callable[[bytes], bool]) -> Iterator[tuple[bytes, Value, int]]:
         """(key, value, expiry) of every key that still exists when it is read."""
@@ -157,7 +160,7 @@ class _Reader:
                     if reply:
                         hashes.append((key, expiry, dict(zip(reply[::2], reply[1::2], strict=True))))
                 elif reply is not None and (reply or kind == b"string"):  # else it expired just now
-                    self.count(kind)
+                    self.counts[kind] += 1
                     yield key, self.value(kind, reply), expiry
             self.adapt(self.wire.received - received)
             others = [(k, t, e) for k, t, e in typed if t not in self.simple]
@@ -179,10 +182,10 @@ class _Reader:
                 old = kind == b"stream"
                 value = old_stream(self.wire, self.digester, key) if old else self.digester.module(kind)
                 if value is not None:
-                    self.count(kind if old else b"module")
+                    self.counts[kind if old else b"module"] += 1
                     yield key, value, expiry
             for key, expiry, held in hashes:
-                self.count(b"hash")
+                self.counts[b"hash"] += 1
                 yield key, self.digester.hash(held, self.field_expiry(key, list(held))), expiry
 
     def adapt(self, received: int) -> None:
@@ -190,10 +193,6 @@ class _Reader:
             self.size = max(10, self.size // 4)
         elif received < _BATCH_BYTES // 8:
             self.size = min(1000, self.size * 2)
-
-    def count(self, kind: bytes) -> None:
-        name = kind.decode()
-        self.facts.types[name] = self.facts.types.get(name, 0) + 1
 
     def value(self, kind: bytes, reply: Any) -> Value:
         digester = self.digester

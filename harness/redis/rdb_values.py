@@ -236,7 +236,7 @@ def _ziplist_entry(blob: bytes, pos: int) -> tuple[bytes, int]:
     raise Damaged("a ziplist entry has an encoding that does not exist")
 
 
-_BACK: Final = (127, 16383, 2097151, 268435455)  # largest entry whose length fits 1, 2, 3, 4 bytes
+_BACK: Final = (16383, 2097151, 268435455)  # largest entry whose length fits 2, 3, 4 bytes
 
 
 def listpack(blob: bytes) -> list[bytes]:
@@ -270,15 +270,16 @@ def listpack(blob: bytes) -> list[bytes]:
             append(b"%d" % int.from_bytes(blob[pos + 1 : pos + size], "little", signed=True))
         else:
             raise Damaged("a listpack entry has an encoding that does not exist")
-        back = 1
-        for limit in _BACK:
-            if size <= limit:
-                break
-            back += 1
-        told = 0
         pos += size
+        if size < 128:  # its length, read backwards, is one byte: the usual case
+            if pos >= end or blob[pos] != size:
+                raise Damaged("a listpack's entries do not chain")
+            pos += 1
+            continue
+        back = 2 + sum(size > limit for limit in _BACK)
         if pos + back > end:
             raise Damaged("a listpack ends inside an entry")
+        told = 0
         for i in range(back):
             told = told << 7 | blob[pos + i] & 127
         if told != size:

@@ -97,6 +97,8 @@ def test_a_manifest_keeps_every_record(tmp_path: Path) -> None:
     assert records(shuffled, 300) == data
     with pytest.raises(ValueError, match="length"):
         records(packed, 299)
+    with pytest.raises(ValueError, match="fewer bytes"):
+        records(packed, 10**12)
     with pytest.raises(KeyError):
         records({}, 300)
 
