@@ -83,6 +83,15 @@ CREATE FOREIGN TABLE z.log (line text) SERVER files OPTIONS (filename '/nonexist
 CREATE USER MAPPING FOR zoo_app SERVER files;
 CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '1');
 CREATE USER MAPPING FOR zoo_app SERVER far OPTIONS (user 'u', password 'concealed');
+CREATE OPERATOR FAMILY z.family USING btree;
+CREATE OPERATOR CLASS z.class FOR TYPE int USING btree FAMILY z.family AS OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =,
+  OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 btint4cmp(int, int);
+CREATE CONVERSION z.conv FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8;
+CREATE LANGUAGE tongue HANDLER plpgsql_call_handler;
+CREATE ACCESS METHOD pile TYPE TABLE HANDLER heap_tableam_handler;
+CREATE TEXT SEARCH PARSER z.parser (START = prsd_start, GETTOKEN = prsd_nexttoken, END = prsd_end, LEXTYPES = prsd_lextype);
+CREATE TEXT SEARCH TEMPLATE z.template (INIT = dsimple_init, LEXIZE = dsimple_lexize);
+CREATE FOREIGN DATA WRAPPER wrapper OPTIONS (a 'b');
 CREATE PUBLICATION pub FOR TABLE z.parent WHERE (id > 0), z.child (id, v);
 COMMENT ON TABLE z.parent IS 'people';
 COMMENT ON COLUMN z.parent.name IS 'first';
@@ -269,6 +278,19 @@ MUTATIONS: tuple[tuple[str, str, str], ...] = (
         "user mapping",
         "option password",
     ),
+    ("UPDATE pg_opclass SET opckeytype = 'int8'::regtype WHERE opcname = 'class'", "operator class", "storage"),
+    (
+        "ALTER OPERATOR FAMILY z.family USING btree ADD FUNCTION 2 (int, int) btint4sortsupport(internal)",
+        "operator family",
+        "functions",
+    ),
+    ("DROP CONVERSION z.conv", "conversion", ""),
+    ("DROP LANGUAGE tongue", "language", ""),
+    ("UPDATE pg_language SET lanpltrusted = true WHERE lanname = 'tongue'", "language", "trusted"),
+    ("DROP ACCESS METHOD pile", "access method", ""),
+    ("DROP TEXT SEARCH PARSER z.parser", "text search parser", ""),
+    ("DROP TEXT SEARCH TEMPLATE z.template", "text search template", ""),
+    ("ALTER FOREIGN DATA WRAPPER wrapper OPTIONS (SET a 'c')", "foreign-data wrapper", "option a"),
     ("DROP SERVER files CASCADE", "foreign server", ""),
     ("ALTER FOREIGN TABLE z.log OPTIONS (SET format 'text')", "foreign table", "option format"),
     ("DROP USER MAPPING FOR zoo_app SERVER files", "user mapping", ""),
