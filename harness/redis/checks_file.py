@@ -106,8 +106,10 @@ def rdb_whole(self: Check, subject: RedisSubject) -> Iterator[Finding]:
 def rdb_end(self: Check, subject: RedisSubject) -> Iterator[Finding]:
     """No keys lie behind the RDB's end mark, where servers do not look."""
     facts = _rdb(subject)
-    if facts.damage or facts.unknown or subject.facts.layout.aof:
-        raise NotRun("the RDB cannot be read to an end of its own")
+    if subject.facts.layout.aof:
+        raise NotRun("what follows the RDB of an AOF are commands (see redis.aof-whole)")
+    if facts.damage or facts.unknown:
+        raise NotRun("the RDB cannot be read to its end")
     path = subject.facts.layout.rdb
     if path is None or facts.end >= facts.size:
         return
@@ -190,7 +192,7 @@ def rdb_counts(self: Check, subject: RedisSubject) -> Iterator[Finding]:
 def aof_files(self: Check, subject: RedisSubject) -> Iterator[Finding]:
     """The AOF's manifest is there, and lists exactly the files that are there."""
     if subject.facts.layout.aof is None and not subject.facts.layout.broken_aof:
-        raise NotRun("there is no AOF in this backup")
+        raise NotRun("AOF: this backup has none, its data is an RDB")
     yield from _problems(self, subject)
 
 
@@ -198,7 +200,7 @@ def aof_files(self: Check, subject: RedisSubject) -> Iterator[Finding]:
 def aof_whole(self: Check, subject: RedisSubject) -> Iterator[Finding]:
     """Every part of the AOF ends with a whole command and no open transaction."""
     if subject.facts.aof is None:
-        raise NotRun("there is no AOF in this backup")
+        raise NotRun("AOF: this backup has none, its data is an RDB")
     yield from _problems(self, subject)
 
 
