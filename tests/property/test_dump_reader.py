@@ -123,7 +123,7 @@ def test_damaged_dumps_never_break_it(text, at, put):
 def test_a_cut_block_is_never_taken_for_a_whole_one(block, at):
     data = block.encode()
     cut = data[: at % (len(data) - 2)]
-    assume(cut.strip())
+    assume(cut.strip() and not cut.endswith(b"\n\\."))  # a cut "\\.x" is an end, to psql too
     last = _read(cut, [])[-1]
     assert isinstance(last, Header)
     assert last.kind == "truncated"
