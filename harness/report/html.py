@@ -77,10 +77,11 @@ _NOTHING_OF: Final = ("provado.yaml ", "the backup holds no ", "the backup sets 
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of the verdict's reason: a name found in the backup, or a sentence."""
+    """A piece of the verdict's reason: a `name` found in the backup, a sentence `said` in evidence (still
+    English), or the report's `own` words, in the reader's language already."""
 
     text: str
-    name: bool = False
+    kind: str = "own"
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class BackupView:
 
     e: Mapping[str, Any]
     name: str
+    because: Sequence[Part]
     aspects: tuple[Aspect, ...]
     stages: Sequence[view.StageRow]
     rto_bar: Markup | None
@@ -218,11 +220,13 @@ def _style() -> dict[str, Any]:
 
 def _backup(e: Mapping[str, Any], backup: Mapping[str, Any], w: Words) -> BackupView:
     columns, rows = view.coverage(backup)
+    alone = {"backups": [backup], "verdict": backup["verdict"], "reason": backup["reason"]}
     rto, took = (e.get("objectives") or {}).get("rto_s"), backup["measured"].get("rto_s")
     used = took / rto if rto and took is not None else None
     return BackupView(
         e=backup,
         name=view.backup_name(backup),
+        because=_because(alone, w, view.worst_findings(alone, 1)),
         aspects=aspects([backup]),
         stages=view.stages(backup),
         rto_bar=None if used is None else bar(0, used, "ok" if used <= 1 else "bad"),
@@ -249,20 +253,22 @@ def _because(e: Mapping[str, Any], w: Words, failures: Sequence[tuple[Mapping[st
     """The reason in the reader's language where it can be said again from facts, else as it was recorded."""
     if e["verdict"] == "fail" and failures:
         finding, name = failures[0]
-        parts = [Part(finding["object"], name=True), Part(": "), Part(finding["message"])]
+        parts = [Part(finding["object"], "name"), Part(": "), Part(finding["message"], "said")]
         if len(e["backups"]) > 1 and name != finding["object"]:
-            parts += [Part(" ("), Part(name, name=True), Part(")")]
+            parts += [Part(" ("), Part(name, "name"), Part(")")]
         return parts
     if e["verdict"] == "pass" and len(e["backups"]) > 1:
         return [Part(w("All {0} backups were restored and proven.", w.number(len(e["backups"]))))]
     if e["verdict"] == "pass":
-        passed = sum(c["status"] == "pass" for b in e["backups"] for c in b["checks"])
-        return [Part(w("It was restored into a throwaway server, and {0} checks hold.", w.number(passed)))]
+        passed = w.number(sum(c["status"] == "pass" for b in e["backups"] for c in b["checks"]))
+        if e["backups"][0]["sandbox"]["kind"] == "none":
+            return [Part(w("It was restored, and {0} checks hold.", passed))]
+        return [Part(w("It was restored into a throwaway server, and {0} checks hold.", passed))]
     blocked = [b for b in e["backups"] if b["verdict"] == "inconclusive"]
     if blocked and len(e["backups"]) > 1:
         name = view.backup_name(blocked[0])
-        return [Part(name, name=True), Part(": "), Part(blocked[0]["reason"])]
-    return [Part(e["reason"])]
+        return [Part(name, "name"), Part(": "), Part(blocked[0]["reason"], "said")]
+    return [Part(e["reason"], "said")]
 
 
 def _next_step(e: Mapping[str, Any], failures: Sequence[tuple[Mapping[str, Any], str]]) -> str:

@@ -90,6 +90,8 @@ def test_patterns_are_filled_and_hostile_values_stay_what_they_are() -> None:
 def test_what_has_no_translation_is_marked_as_english() -> None:
     page = html.render(samples.evidence(samples.failing()), "pt-BR")
     assert '<span lang="en">10 rows of the source are not in the backup' in page
+    good = html.render(samples.evidence(samples.postgres(), samples.redis()), "pt-BR")
+    assert "<p>Todos os 2 backups foram restaurados e comprovados.</p>" in good  # nor is Portuguese
     assert "faça um novo backup agora e guarde este para a investigação" in page
 
 
