@@ -26,6 +26,7 @@ from .facts import DumpFacts
 from .physical_files import Files, compare
 from .source import sha256_of
 
+UNPACKED: Final = "base"  # the folder in the drill's scratch folder
 _RATIO: Final = 20_000  # unused WAL is zeros, which zstd packs 30,000 to one; the size limit is the real one
 _ROOM_BYTES: Final = 1 << 30  # what unpacking leaves free on the disk
 _DEPTH: Final = 8
@@ -90,7 +91,7 @@ def _basis(base: BaseBackup) -> str:
 
 def _unpack(artifact: Artifact, ctx: DrillContext) -> tuple[Path, Path | None]:
     """The data directory, unpacked, and the backup_manifest that goes with it."""
-    path, root = artifact.path, ctx.scratch / "base"
+    path, root = artifact.path, ctx.scratch / UNPACKED
     free = shutil.disk_usage(ctx.scratch).free - _ROOM_BYTES
     limits = archive.Limits(min(ctx.settings.sandbox.disk, max(free, 1)), 10_000_000, _RATIO)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,7 @@ from ..settings import Settings
 from . import source
 from .facts import DumpFacts
 from .load import Loaded, Loader
-from .physical import BaseBackup
+from .physical import UNPACKED, BaseBackup
 from .physical_restore import open_physical, start, user_databases
 from .pool import Connection, Pool
 from .proof import Rows, connect, table_rows
@@ -161,6 +162,7 @@ def _physical(subject: RestoredPostgres, base: BaseBackup) -> Iterator[RestoredP
         return
     try:
         subject.server = server
+        shutil.rmtree(subject.ctx.scratch / UNPACKED, ignore_errors=True)  # the sandbox has a copy of its own
         subject.databases = tuple(user_databases(server))
         named = subject.manifest.source.get("database") if subject.manifest else None
         subject.database = str(named) if named in subject.databases else subject.databases[0]
@@ -193,7 +195,7 @@ def outcome(subject: RestoredPostgres) -> Outcome:
         sandbox=server.info if server else SandboxInfo("none"),
         stages=tuple(subject.stages),
         measured=Measured(
-            rows=rows if server else None,
+            rows=rows if server and facts.base is None else None,
             rto_s=round(
                 sum(s.seconds for s in subject.stages if s.name in ("sandbox", "globals", "restore")), 3
             )
