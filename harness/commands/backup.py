@@ -24,6 +24,7 @@ from ..policy.state import gather
 from ..settings import Settings, load_settings
 from ..settings.policy import KindRule
 from .options import config_option
+from .places import given_address
 
 _FOLDERS: Final = {"postgres": "backups", "redis": "redis-backups", "files": "config-backups"}
 _DAY_S: Final = 86400.0
@@ -94,7 +95,7 @@ def postgres(
         raise click.UsageError("one URL, or KIND DAYS DIR")
     wanted = order(_folder("postgres", common), _kind(common), settings.policy.zone, prefix=common["prefix"])
     choice = Choice(form, compress, tables, not no_manifest)
-    _done(backup(live(url, password), wanted, choice, settings), "postgres", settings, common)
+    _done(backup(live(given_address(url), password), wanted, choice, settings), "postgres", settings, common)
 
 
 @command.command("redis")
@@ -123,7 +124,12 @@ def redis(where: tuple[str, ...], password: str | None, data_dir: Path | None, *
     elif len(where) > 1:
         raise click.UsageError("one URL, or HOST PORT PASSWORD DIR DAYS")
     wanted = order(_folder("redis", common), _kind(common), settings.policy.zone, prefix=common["prefix"])
-    _done(backup(address(where[0], password), wanted, settings, data_dir), "redis", settings, common)
+    _done(
+        backup(address(given_address(where[0]), password), wanted, settings, data_dir),
+        "redis",
+        settings,
+        common,
+    )
 
 
 @command.command("files")

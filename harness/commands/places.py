@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
 
 from ..catalog import RUNBOOK_LAYOUT, find
 from ..components import recognisers
@@ -12,6 +15,16 @@ from ..errors import ConfigError
 from ..model import Artifact
 from ..policy.state import State, gather
 from ..settings import Settings
+
+
+def given_address(text: str) -> str:
+    """An address as typed; warns when its password can be seen by every user of this machine."""
+    if "://" in text and urlsplit(text).password:
+        click.echo(
+            "warning: the address's password stands in the process list; give it as env:NAME or file:PATH",
+            err=True,
+        )
+    return text
 
 
 def survey(

@@ -24,7 +24,7 @@ from ..model import Artifact
 from ..scratch import scratch_folder
 from ..settings import Settings, load_settings
 from .options import config_option
-from .places import survey
+from .places import given_address, survey
 
 _HEALTH_S: Final = 120.0
 
@@ -85,7 +85,7 @@ def postgres(
     from ..postgres.recover_tables import recover_tables
 
     settings = load_settings(common["config"])
-    artifact, target = _choose(backup, "postgres", settings), live(common["into"], password)
+    artifact, target = _choose(backup, "postgres", settings), live(given_address(common["into"]), password)
     wish = recover.Wish(common["replace"], _safety(common), drop_old, tables, roles, even_if_cut)
     with scratch_folder() as scratch:
         if common["dry_run"]:
@@ -119,7 +119,7 @@ def redis(
     from ..redis.backup import address
 
     settings = load_settings(common["config"])
-    artifact, target = _choose(backup, "redis", settings), address(common["into"], password)
+    artifact, target = _choose(backup, "redis", settings), address(given_address(common["into"]), password)
     wish = recover.Wish(common["replace"], _safety(common), keys, prefixes, databases)
     with scratch_folder() as scratch:
         if common["dry_run"]:

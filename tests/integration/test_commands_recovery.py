@@ -125,6 +125,9 @@ def test_redis_and_files(
         code, done, _ = told(capsys, "restore", "redis", str(good["path"]), *target, "--replace", "--json")
         assert code == 0 and done["keys"] == 2
         assert wire.call("GET", "a") == b"1"
+        typed = f"unix://:{server.password.reveal()}@{server.unix_socket}"
+        code, _, text = told(capsys, "backup", "redis", typed)
+        assert code == 0 and "process list" in text and server.password.reveal() not in text
     (here / "system").mkdir()
     (here / "system/nginx.conf").write_text("events {}\n")
     assert told(capsys, "backup", "files", "system")[0] == 0
