@@ -11,6 +11,7 @@ from ..errors import ArtifactError, ConfigError
 from ..manifest import read_manifest
 from ..model import Finding, Origin, Proves, Severity
 from ..stream import Stream, open_file, sniff
+from .points import newest_point
 from .recovery_time import estimates
 from .retention import days
 from .space import days_until_full, size_changes
@@ -208,6 +209,30 @@ def rto(self: Check, state: State) -> Iterator[Finding]:
 
 
 @check(
+    "policy.recovery-point",
+    proves=Proves.IDENTITY,
+    severity=Severity.HIGH,
+    origin=Origin.DECLARED,
+    remedy="take the backups of all components at the same time, or declare another consistency.window",
+)
+def recovery_point(self: Check, state: State) -> Iterator[Finding]:
+    """The newest backups of all components lie within the declared window of one another."""
+    window = state.settings.consistency.window
+    if window is None:
+        raise NotRun("no consistency.window is declared")
+    point = newest_point(state)
+    if point is None:
+        raise NotRun("fewer than two components have backups that tell their time")
+    if point.apart_s > window:
+        yield self.finding(
+            "recovery point",
+            f"restored together, these would not agree: {point.sentence()}",
+            expected=f"at most {hours(window)} apart",
+            observed=f"{hours(point.apart_s)} apart",
+        )
+
+
+@check(
     "policy.leftovers",
     proves=Proves.OBJECTIVE,
     severity=Severity.MEDIUM,
@@ -239,6 +264,7 @@ CHECKS: Final = (
     space,
     tested,
     rto,
+    recovery_point,
     leftovers,
 )
 

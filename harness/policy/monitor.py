@@ -11,6 +11,7 @@ from ..model import CheckResult, Finding, Status, Verdict
 from ..redact import mask
 from .checks import CHECKS
 from .escalation import Escalation, escalate
+from .points import newest_point
 from .recovery_time import estimates
 from .state import State
 from .timekeeping import title
@@ -81,6 +82,7 @@ def report_json(report: Report) -> dict[str, Any]:
             }
             for name, backups in state.by_series().items()
         ],
+        "recovery_point": _point_json(state),
         "recovery": [
             {
                 "lineage": e.lineage,
@@ -177,6 +179,8 @@ def screen(report: Report) -> list[str]:
         )
         old = "?" if age is None else f"{age / 3600:.1f} h old"
         lines.append(f"  {title(name)}: newest {backups[-1].name}, {old}; {kinds}")
+    if point := newest_point(state):
+        lines.append(f"  recovery point: {point.sentence()}")
     lines.append("")
     for r in report.results:
         passed = "warn" if any(f.severity.rank for f in r.findings) else "ok"
@@ -198,6 +202,16 @@ def screen(report: Report) -> list[str]:
         if e.section:
             lines.append(f"    runbook section: {e.section}")
     return [mask(line) for line in lines]
+
+
+def _point_json(state: State) -> dict[str, Any] | None:
+    point = newest_point(state)
+    if point is None:
+        return None
+    return {
+        "backups": {b.artifact.component: str(b.artifact.path) for b in point.backups},
+        "apart_s": point.apart_s,
+    }
 
 
 def _age_s(report: Report, name: str) -> float | None:

@@ -246,3 +246,18 @@ def test_recovery_time_is_extrapolated_with_its_error() -> None:
         told = found(State(judged, NOW, state.backups, tuple(timed), deep=False), "policy.recovery-time")
         assert [s for s, _ in told] == ([severity] if severity else [])
     assert report.report_json(report.look(full))["recovery"][0]["drills"] == 3
+
+
+def test_a_recovery_point_is_named_together() -> None:
+    database, cache = made({0: 9, 1: 9}), made({1: 9, 2: 9}, "redis")
+    both = State(database.settings, NOW, database.backups + cache.backups, deep=False)
+    point = report.report_json(report.look(both))["recovery_point"]
+    assert point["apart_s"] == 86400 and point["backups"]["redis"].endswith(
+        "redis-daily-20261123-020000.sql.gz"
+    )
+    assert "recovery point: postgres" in "\n".join(report.screen(report.look(both)))
+    for window, told in (("2h", 1), ("2d", 0)):
+        declared = {"policy": {"timezone": "UTC"}, "consistency": {"window": window}}
+        judged = State(Settings.model_validate(declared), NOW, both.backups, deep=False)
+        assert len(found(judged, "policy.recovery-point")) == told
+    assert report.report_json(report.look(database))["recovery_point"] is None
