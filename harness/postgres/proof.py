@@ -200,4 +200,8 @@ def resolve(conn: Connection, written: str) -> tuple[str, str] | None:
         " ON n.oid = c.relnamespace WHERE c.oid = pg_catalog.to_regclass(%s)",
         (written,),
     ).fetchone()
-    return (row[0], row[1]) if row else None
+    if row is None:
+        return None
+    # psycopg gives the bytes of text while client_encoding is SQL_ASCII
+    schema, name = (n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in row)
+    return schema, name

@@ -123,6 +123,17 @@ GOOD = {
         + "INSERT INTO public.\"ü\" VALUES ('ã');\n"
         + END
     ).encode("latin-1"),
+    "SQL_ASCII": HEAD.replace("UTF8", "SQL_ASCII")
+    + "CREATE DATABASE raw WITH TEMPLATE = template0 ENCODING = 'SQL_ASCII' LOCALE = 'C';\n"
+    + "\\connect raw\nSET client_encoding = 'SQL_ASCII';\n"
+    + T
+    + toc("é", "TABLE", 'CREATE TABLE public."é" (a text);')
+    + "INSERT INTO public.\"é\" VALUES ('ção');\n"
+    + END,
+    "without pg_dump's comments": "\n".join(
+        line for line in (HEAD + T + END).splitlines() if not line.startswith("--")
+    )
+    + "\n",
     "inside a transaction": HEAD + "BEGIN;\n" + T + "COMMIT;\n" + END,
 }
 
