@@ -50,9 +50,14 @@ def open_physical(base: BaseBackup, ctx: DrillContext) -> AbstractContextManager
     """
     (base.data / "tablespace_map").unlink(missing_ok=True)
     major = base.major or 0
-    options = (("allow_in_place_tablespaces", "on"),) if major >= 15 else ()
+    options = [("allow_in_place_tablespaces", "on")] if major >= 15 else []
+    options += [("event_triggers", "off")] if major >= 17 else []  # not even those at login
     request = PostgresRequest(
-        9 if major == 9 else major, exact=True, data=base.data, superuser=base.superuser, options=options
+        9 if major == 9 else major,
+        exact=True,
+        data=base.data,
+        superuser=base.superuser,
+        options=tuple(options),
     )
     return postgres_sandbox(request, ctx.settings.sandbox, deadline=ctx.deadline)
 

@@ -142,7 +142,11 @@ _LIKE_PG_DUMP: Final = {  # what pg_dump sets in its own session (pg_dump.c: set
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
 }
-_OF_VERSION: Final = {14: "idle_session_timeout", 17: "transaction_timeout"}  # since when; switched off
+_OFF_SINCE: Final = (  # majors that brought them; a login trigger would run, and may fail, each time
+    (14, "idle_session_timeout"),
+    (17, "transaction_timeout"),
+    (17, "event_triggers"),
+)
 _OURS: Final = {  # whatever the restored database or its roles set for themselves
     "lc_messages": "C",
     "check_function_bodies": "off",
@@ -177,7 +181,7 @@ def connect(server: Server, database: str, *, pinned: bool = False) -> Connectio
         raise SandboxError("the sandbox server ended by itself", remedy="see the limits in `sandbox:`")
     settings = {**_LIKE_PG_DUMP, **_OURS, **(_PINNED if pinned else {})}
     major = int(server.info.version.split(".")[0] or 0)
-    settings |= {name: "0" for since, name in _OF_VERSION.items() if major >= since}
+    settings |= {name: "0" for since, name in _OFF_SINCE if major >= since}
     conn = psycopg.connect(
         host=server.host,
         port=server.port,

@@ -134,6 +134,16 @@ GOOD = {
         line for line in (HEAD + T + END).splitlines() if not line.startswith("--")
     )
     + "\n",
+    "a trigger at login": HEAD.replace("version 15.18", "version 17.5")
+    + T
+    + toc(
+        "stop()",
+        "FUNCTION",
+        "CREATE FUNCTION public.stop() RETURNS event_trigger LANGUAGE plpgsql AS\n"
+        "  $$ BEGIN RAISE EXCEPTION 'stop'; END $$;",
+    )
+    + toc("stop", "EVENT TRIGGER", "CREATE EVENT TRIGGER stop ON login EXECUTE FUNCTION public.stop();")
+    + END,
     "inside a transaction": HEAD + "BEGIN;\n" + T + "COMMIT;\n" + END,
 }
 
