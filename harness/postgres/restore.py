@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 
 from ..component import DrillContext, Inspection, Outcome
 from ..errors import ArtifactError, SandboxError
@@ -26,7 +27,8 @@ from .load import Loaded, Loader
 from .physical import UNPACKED, BaseBackup
 from .physical_restore import open_physical, start, user_databases
 from .pool import Connection, Pool
-from .proof import Rows, connect, table_rows
+from .proof import Rows, connect
+from .prover import Prover
 
 HOME: Final = "provado"
 _BUILT_IN: Final = {"postgres", "template0", "template1"}
@@ -52,6 +54,7 @@ class RestoredPostgres:
     unread: dict[int, str] = field(default_factory=dict)  # block -> why its rows could not be read back
     stages: list[Stage] = field(default_factory=list)
     teardown: Teardown | None = None
+    idle: dict[str, list[Connection]] = field(default_factory=dict)
 
     @property
     def restored(self) -> bool:
@@ -100,11 +103,22 @@ class RestoredPostgres:
         """A read-only superuser connection to the judged database, or another one of the sandbox."""
         if self.server is None:
             raise SandboxError("nothing was restored")
-        conn = connect(self.server, database or self.database, pinned=True)
+        idle = self.idle.setdefault(database or self.database, [])
+        conn = idle.pop() if idle else connect(self.server, database or self.database, pinned=True)
         try:
             yield conn
         finally:
+            if conn.closed or conn.info.transaction_status != TransactionStatus.IDLE:
+                conn.close()
+            else:  # a check looks at thousands of sequences: one connection for all of them
+                conn.execute("RESET ALL")
+                idle.append(conn)
+
+    def disconnect(self) -> None:
+        """Close the connections kept for checks."""
+        for conn in (c for idle in self.idle.values() for c in idle):
             conn.close()
+        self.idle.clear()
 
     def facts(self) -> dict[str, Any]:
         """Catalog and content of the restored database as `capture` sees them; computed once."""
@@ -130,7 +144,12 @@ def restore(inspection: Inspection, ctx: DrillContext) -> Iterator[RestoredPostg
     subject = RestoredPostgres(inspection, ctx)
     if facts.base is not None:
         yield from _physical(subject, facts.base)
-        return
+    else:
+        yield from _logical(subject, facts)
+
+
+def _logical(subject: RestoredPostgres, facts: DumpFacts) -> Iterator[RestoredPostgres]:
+    inspection, ctx = subject.inspection, subject.ctx
     with _stage(subject, "sandbox"):
         request = PostgresRequest(
             _target(inspection.artifact, facts),
@@ -144,6 +163,7 @@ def restore(inspection: Inspection, ctx: DrillContext) -> Iterator[RestoredPostg
         _load(subject, server)
         yield subject
     finally:
+        subject.disconnect()
         try:
             opened.__exit__(None, None, None)
         finally:
@@ -169,6 +189,7 @@ def _physical(subject: RestoredPostgres, base: BaseBackup) -> Iterator[RestoredP
         subject.facts_of_file.created |= dict.fromkeys(subject.databases, b"")
         yield subject
     finally:
+        subject.disconnect()
         try:
             opened.__exit__(None, None, None)
         finally:
@@ -265,7 +286,7 @@ def _load(subject: RestoredPostgres, server: Server) -> None:
         if subject.artifact.globals:
             with _stage(subject, "globals"):
                 subject.global_roles = _globals(subject, opened)
-        prover = _Prover(subject, server, pool)
+        prover = Prover(server, pool, facts, subject.loaded, HOME, subject.rows, subject.unread)
         loader = Loader(opened, HOME, facts, pool, prover.early, loaded=subject.loaded)
         try:
             with _stage(subject, "restore"), source.sql_text(subject.artifact, ctx, "restore") as text:
@@ -354,35 +375,3 @@ def _cores() -> int:
     import os
 
     return len(os.sched_getaffinity(0))
-
-
-class _Prover:
-    """Reads tables back: large ones while others load, the rest at the end."""
-
-    def __init__(self, subject: RestoredPostgres, server: Server, pool: Pool) -> None:
-        self._subject, self._server, self._pool = subject, server, pool
-
-    def early(self, index: int) -> None:
-        """Read block `index` back now, unless something later in the file may change its rows."""
-        if not self._subject.facts_of_file.late_writes:
-            self._pool.submit(lambda: self._read(index))
-
-    def rest(self) -> None:
-        """Read back everything that is not proven yet; returns when all is."""
-        tables = self._subject.facts_of_file.tables
-        todo = [i for i in self._subject.loaded.copied if i not in self._subject.rows and tables[i].text]
-        for index in sorted(todo, key=lambda i: -tables[i].bytes):
-            self._pool.submit(lambda i=index: self._read(i))  # type: ignore[misc]
-        self._pool.wait()
-
-    def _read(self, index: int) -> None:
-        table = self._subject.facts_of_file.tables[index]
-        try:
-            with self._pool.connection(table.database or HOME) as conn:
-                self._subject.rows[index] = table_rows(
-                    conn, self._server, table.schema, table.table, table.columns, table.encoding
-                )
-        except psycopg.OperationalError:
-            raise
-        except psycopg.Error as error:
-            self._subject.unread[index] = type(error).__name__

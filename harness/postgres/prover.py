@@ -1,0 +1,54 @@
+"""Tables read back from the server: large ones while others load, the rest at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psycopg
+
+from ..sandbox import Server
+from .facts import DumpFacts
+from .load import Loaded
+from .pool import Pool
+from .proof import Rows, table_rows
+
+
+@dataclass
+class Prover:
+    """Fills `rows` (block of `facts.tables` -> what the server holds for it) over the pool's connections.
+
+    `unread` says why a table could not be read; `home` is the sandbox's database for text that names none.
+    """
+
+    server: Server
+    pool: Pool
+    facts: DumpFacts
+    loaded: Loaded
+    home: str
+    rows: dict[int, Rows]
+    unread: dict[int, str]
+
+    def early(self, index: int) -> None:
+        """Read block `index` back now, unless something later in the file may change its rows."""
+        if not self.facts.late_writes:
+            self.pool.submit(lambda: self._read(index))
+
+    def rest(self) -> None:
+        """Read back everything that is not proven yet; returns when all is."""
+        tables = self.facts.tables
+        todo = [i for i in self.loaded.copied if i not in self.rows and tables[i].text]
+        for index in sorted(todo, key=lambda i: -tables[i].bytes):
+            self.pool.submit(lambda i=index: self._read(i))  # type: ignore[misc]
+        self.pool.wait()
+
+    def _read(self, index: int) -> None:
+        table = self.facts.tables[index]
+        try:
+            with self.pool.connection(table.database or self.home) as conn:
+                self.rows[index] = table_rows(
+                    conn, self.server, table.schema, table.table, table.columns, table.encoding
+                )
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error as error:
+            self.unread[index] = type(error).__name__
