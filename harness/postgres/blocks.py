@@ -72,6 +72,9 @@ def differing(subject: RestoredPostgres, every: Iterable[Group]) -> Iterator[tup
     Tables with INSERTs are left out: their values stand nowhere in comparable form.
     """
     doubtful = [g for g in every if _complete(subject, g) and not _same_text(subject, g)]
+    for group in [g for g in doubtful if _unread(subject, g)]:
+        doubtful.remove(group)
+        yield group, f"they cannot be read back ({_unread(subject, group)})"
     in_file = _from_file(subject, doubtful) if doubtful else {}
     for group in doubtful:
         held, wanted = Multiset(), in_file[group.database, group.written]
@@ -97,6 +100,11 @@ def _complete(subject: RestoredPostgres, group: Group) -> bool:
     return (
         bool(group.indexes) and not group.inserts and all(i in subject.loaded.copied for i in group.indexes)
     )
+
+
+def _unread(subject: RestoredPostgres, group: Group) -> str | None:
+    """Why the table of a group cannot be read as the file has it: it or a column is gone, or was renamed."""
+    return next((subject.unread[i] for i in group.indexes if i in subject.unread), None)
 
 
 def _same_text(subject: RestoredPostgres, group: Group) -> bool:

@@ -144,6 +144,13 @@ def nothing_besides(self: Check, subject: RestoredPostgres) -> Iterator[Finding]
 def row_counts(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
     """Every table holds as many rows as the backup has for it."""
     groups = blocks.groups(subject)
+    for table in [t for t in subject.facts_of_file.tables if not t.text][:_SHOWN]:
+        yield self.finding(
+            table.name,
+            "its rows are not in pg_dump's format (CSV, a condition ...): they were not compared",
+            severity=Severity.MEDIUM,
+            remedy="dump it with pg_dump, or give a manifest",
+        )
     if not groups:
         raise NotRun("the backup holds no rows")
     for group in groups:
