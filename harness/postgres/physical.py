@@ -100,8 +100,15 @@ def _unpack(artifact: Artifact, ctx: DrillContext) -> tuple[Path, Path | None]:
         archive.unpack(file, packing, to, limits=limits, deadline=ctx.deadline)
 
     if path.is_dir() and not any(_TAR.match(child.name) for child in path.iterdir()):
-        copy_tree(path, root, None)
-        _follow_links(path, root)
+        try:
+            copy_tree(path, root, None)
+            _follow_links(path, root)
+        except OSError as error:
+            raise ToolError(
+                f"cannot be copied here: {error.strerror}",
+                where=path.name,
+                remedy="run as a user who may read all of it, with room for it in TMPDIR",
+            ) from None
         return _data_folder(root, artifact), None
     folder = path if path.is_dir() else path.parent
     together = path.is_dir() or (_TAR.match(path.name) and (folder / "backup_manifest").is_file())
