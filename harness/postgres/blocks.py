@@ -72,9 +72,9 @@ def differing(subject: RestoredPostgres, every: Iterable[Group]) -> Iterator[tup
     Tables with INSERTs are left out: their values stand nowhere in comparable form.
     """
     doubtful = [g for g in every if _complete(subject, g) and not _same_text(subject, g)]
-    for group in [g for g in doubtful if _unread(subject, g)]:
+    for group, why in [(g, why) for g in doubtful if (why := _gone(subject, g))]:
         doubtful.remove(group)
-        yield group, f"they cannot be read back ({_unread(subject, group)})"
+        yield group, why
     in_file = _from_file(subject, doubtful) if doubtful else {}
     for group in doubtful:
         held, wanted = Multiset(), in_file[group.database, group.written]
@@ -102,9 +102,19 @@ def _complete(subject: RestoredPostgres, group: Group) -> bool:
     )
 
 
-def _unread(subject: RestoredPostgres, group: Group) -> str | None:
-    """Why the table of a group cannot be read as the file has it: it or a column is gone, or was renamed."""
-    return next((subject.unread[i] for i in group.indexes if i in subject.unread), None)
+def _gone(subject: RestoredPostgres, group: Group) -> str | None:
+    """Why the table of a group cannot be read as the file has it: it, or a column, was dropped or renamed."""
+    with subject.connect(group.database) as conn:
+        names = conn.execute(
+            "SELECT attname FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass(%s)"
+            " AND attnum > 0 AND NOT attisdropped UNION ALL"
+            " SELECT NULL WHERE pg_catalog.to_regclass(%s) IS NULL",
+            (group.written, group.written),
+        ).fetchall()
+    if (None,) in names:
+        return "the table is not there any more"
+    columns = subject.facts_of_file.tables[group.indexes[0]].columns
+    return "a column is not there any more" if {(c,) for c in columns} - set(names) else None
 
 
 def _same_text(subject: RestoredPostgres, group: Group) -> bool:
