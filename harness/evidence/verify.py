@@ -6,8 +6,10 @@ was kept elsewhere. A key found inside the ledger is believed only when a truste
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +19,8 @@ from .byproducts import Drill, Problem, compare_files
 from .ledger import DRILLS, FOLDER, GENESIS, HEAD, PREDICATE_TYPE, RECORD_NAME, Head, file_sha256, numbers
 from .sign import Envelope, TrustedKey, trusted_from_pem, unseal
 
-_ATTEMPTS: Final = 10
+_ATTEMPTS: Final = 5
+_WAIT_S: Final = 10.0
 _EXPECTED_HEAD: Final = re.compile(r"(?:(\d+):)?([0-9a-f]{64})")
 
 
@@ -69,7 +72,20 @@ def verify(output: Path, trusted: Sequence[TrustedKey] = (), expect_head: str | 
         judged = _judge(output, trusted, expected)
         if not judged.problems or before == _state(folder):
             return judged
-    return _judge(output, trusted, expected)
+    with _still(folder):
+        return _judge(output, trusted, expected)
+
+
+@contextlib.contextmanager
+def _still(folder: Path) -> Iterator[None]:
+    """Keep writers out for one look, where they could write at all: a copy on read-only media has none."""
+    from filelock import FileLock, Timeout
+
+    with contextlib.ExitStack() as held:
+        if os.access(folder, os.W_OK):
+            with contextlib.suppress(Timeout, OSError):
+                held.enter_context(FileLock(folder / ".lock", timeout=_WAIT_S))
+        yield
 
 
 def _state(folder: Path) -> tuple[bytes | None, int]:

@@ -479,7 +479,7 @@ def test_sigterm_ends_it_by_way_of_the_harness() -> None:
     """What the command line's signal handler does: raise SystemExit, which leaves the block."""
     with held("local", "postgres") as (process, folder, left):
         process.send_signal(signal.SIGINT)
-        process.wait(10)
+        process.wait(60)
         assert gone(left.server, 0)
         assert gone(left.supervisor, 0)
     assert not folder.exists()
