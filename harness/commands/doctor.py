@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 _TOOLS: Final = {  # program -> what is lost without it
     "pg_restore": "custom, directory and tar dumps cannot be read",
     "pg_dump": "`provado backup postgres` cannot run",
-    "redis-check-rdb": "the official check of RDB files is left out",
-    "redis-check-aof": "the official check of AOF files is left out",
 }
 _REMEDIES: Final = {
     "postgres": "pip install 'provado[embedded]', apt install postgresql, or a container engine",

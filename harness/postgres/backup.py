@@ -27,6 +27,7 @@ from .live import Connection, Live, client, major_of
 Format = Literal["plain", "custom"]
 _TRAILER: Final = b"-- PostgreSQL database dump complete"
 # A gzipped plain dump of the gateway took 14% of the database; half leaves room for what compresses badly.
+_LOCK_WAIT_MS: Final = 300_000
 _SHARE_OF_DATABASE: Final = 0.5
 _SHARE_OF_LAST: Final = 1.5
 
@@ -125,9 +126,11 @@ def _dumped(
 def _dump(
     tool: Path, source: Live, path: Path, choice: Choice, order: Order, snapshot: str | None = None
 ) -> None:
+    # Without a limit pg_dump would wait for ever behind a TRUNCATE that itself waits for our snapshot's locks.
     argv: list[str | Path] = [
         tool,
         "--no-password",
+        f"--lock-wait-timeout={_LOCK_WAIT_MS}",
         f"--format={choice.format}",
         f"--compress={choice.compress}",
     ]
