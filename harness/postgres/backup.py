@@ -126,7 +126,7 @@ def _dumped(
 def _dump(
     tool: Path, source: Live, path: Path, choice: Choice, order: Order, snapshot: str | None = None
 ) -> None:
-    # Without a limit pg_dump would wait for ever behind a TRUNCATE that itself waits for our snapshot's locks.
+    # Without a limit pg_dump would wait for ever behind a TRUNCATE that waits for our snapshot's locks.
     argv: list[str | Path] = [
         tool,
         "--no-password",
