@@ -388,7 +388,8 @@ def test_a_container_loads_the_data_it_is_given(tmp_path: Path) -> None:
 
 
 HELD = """
-import json, sys, time
+import json, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in the background
 from harness.sandbox import PostgresRequest, RedisRequest, postgres_sandbox, redis_sandbox, lease
 from harness.settings import SandboxSettings
 kind, engine = sys.argv[1:]
