@@ -17,7 +17,8 @@ from .proof import Rows, table_rows
 class Prover:
     """Fills `rows` (block of `facts.tables` -> what the server holds for it) over the pool's connections.
 
-    `unread` says why a table could not be read; `home` is the sandbox's database for text that names none.
+    `home` is the sandbox's database for text that names none. A table that cannot be read is left out; the
+    checks of rows read it again and say why.
     """
 
     server: Server
@@ -26,7 +27,6 @@ class Prover:
     loaded: Loaded
     home: str
     rows: dict[int, Rows]
-    unread: dict[int, str]
 
     def early(self, index: int) -> None:
         """Read block `index` back now, unless something later in the file may change its rows."""
@@ -50,5 +50,5 @@ class Prover:
                 )
         except psycopg.OperationalError:
             raise
-        except psycopg.Error as error:
-            self.unread[index] = type(error).__name__
+        except psycopg.Error:
+            return  # no entry in `rows`: pg.row-content reads the table again, where the error counts

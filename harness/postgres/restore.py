@@ -51,7 +51,6 @@ class RestoredPostgres:
     global_roles: Loaded | None = None
     problem: ArtifactError | None = None
     rows: dict[int, Rows] = field(default_factory=dict)
-    unread: dict[int, str] = field(default_factory=dict)  # block -> why its rows could not be read back
     stages: list[Stage] = field(default_factory=list)
     teardown: Teardown | None = None
     idle: dict[str, list[Connection]] = field(default_factory=dict)
@@ -286,7 +285,7 @@ def _load(subject: RestoredPostgres, server: Server) -> None:
         if subject.artifact.globals:
             with _stage(subject, "globals"):
                 subject.global_roles = _globals(subject, opened)
-        prover = Prover(server, pool, facts, subject.loaded, HOME, subject.rows, subject.unread)
+        prover = Prover(server, pool, facts, subject.loaded, HOME, subject.rows)
         loader = Loader(opened, HOME, facts, pool, prover.early, loaded=subject.loaded)
         try:
             with _stage(subject, "restore"), source.sql_text(subject.artifact, ctx, "restore") as text:

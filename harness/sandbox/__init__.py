@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
-from ..errors import ProvadoError
+from ..errors import ProvadoError, SandboxError
 from ..settings import SandboxSettings
 from . import choose, container, engine, folders, lease, local
 from .base import PostgresRequest, Provider, RedisRequest, Server, ServerDied
@@ -39,29 +41,18 @@ def postgres_sandbox(
     Tries the fitting servers in the order of DESIGN section 4. Raises SandboxError, naming what was looked
     at and the remedy, when this machine has none.
     """
+
+    def open_(choice: choose.Choice) -> AbstractContextManager[Server]:
+        if isinstance(choice, Binaries):
+            return local.postgres(choice, request, settings, deadline=deadline)
+        return container.postgres(choice, request, settings, deadline=deadline)
+
+    def died(choice: choose.Choice, error: ServerDied) -> str | None:
+        return None if request.data else f"{_named(choice)} did not serve: {error.what}"
+
     options = choose.postgres_options(request, settings)
-    looked_at = list(options.refused)
-    with contextlib.ExitStack() as stack:
-        for choice in options.choices:
-            if time.monotonic() > deadline:
-                raise choose.too_late(looked_at)
-            try:
-                if isinstance(choice, Binaries):
-                    start = local.postgres(choice, request, settings, deadline=deadline)
-                else:
-                    start = container.postgres(choice, request, settings, deadline=deadline)
-                server = stack.enter_context(start)
-            except ServerDied as error:
-                if request.data:
-                    raise
-                looked_at.append(f"{_named(choice)} did not serve: {error.what}")
-            except (ProvadoError, OSError) as error:
-                looked_at.append(f"{_named(choice)} did not serve: {_what(error)}")
-            else:
-                break
-        else:
-            late = time.monotonic() > deadline
-            raise choose.too_late(looked_at) if late else choose.no_postgres(request, settings, looked_at)
+    lack = partial(choose.no_postgres, request, settings)
+    with _first_that_serves(options, open_, died, lack, deadline) as server:
         yield server
 
 
@@ -72,29 +63,50 @@ def redis_sandbox(request: RedisRequest, settings: SandboxSettings, *, deadline:
     Raises ServerDied when the server ends while loading (the backup may be why), SandboxError when this
     machine has no server that fits.
     """
+
+    def open_(choice: choose.Choice) -> AbstractContextManager[Server]:
+        if isinstance(choice, Binaries):
+            return local.redis(choice, request, settings, deadline=deadline)
+        return container.redis(choice, request, settings, deadline=deadline)
+
+    def died(choice: choose.Choice, error: ServerDied) -> str | None:
+        too_old = "Can't handle RDB format version" in error.log
+        return f"{_named(choice)} is too old for it" if too_old else None
+
     options = choose.redis_options(request, settings)
+    lack = partial(choose.no_redis, request, settings)
+    with _first_that_serves(options, open_, died, lack, deadline) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _first_that_serves(
+    options: choose.Options,
+    open_: Callable[[choose.Choice], AbstractContextManager[Server]],
+    died: Callable[[choose.Choice, ServerDied], str | None],
+    lack: Callable[[list[str]], SandboxError],
+    deadline: float,
+) -> Iterator[Server]:
+    """The first of the choices that opens. `died` says what a server's early end means for the search, None
+    when it ends the search; `lack` is the error when none is left, told what was looked at."""
     looked_at = list(options.refused)
     with contextlib.ExitStack() as stack:
         for choice in options.choices:
             if time.monotonic() > deadline:
                 raise choose.too_late(looked_at)
             try:
-                if isinstance(choice, Binaries):
-                    start = local.redis(choice, request, settings, deadline=deadline)
-                else:
-                    start = container.redis(choice, request, settings, deadline=deadline)
-                server = stack.enter_context(start)
+                server = stack.enter_context(open_(choice))
             except ServerDied as error:
-                if "Can't handle RDB format version" not in error.log:
+                why = died(choice, error)
+                if why is None:
                     raise
-                looked_at.append(f"{_named(choice)} is too old for it")
+                looked_at.append(why)
             except (ProvadoError, OSError) as error:
                 looked_at.append(f"{_named(choice)} did not serve: {_what(error)}")
             else:
                 break
         else:
-            late = time.monotonic() > deadline
-            raise choose.too_late(looked_at) if late else choose.no_redis(request, settings, looked_at)
+            raise choose.too_late(looked_at) if time.monotonic() > deadline else lack(looked_at)
         yield server
 
 
