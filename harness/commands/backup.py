@@ -103,7 +103,10 @@ def postgres(
 @_common
 @click.option("--password", help="env:NAME or file:PATH (default: the one in the URL).")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="The server's folder: copies its AOF too.")
-def redis(where: tuple[str, ...], password: str | None, data_dir: Path | None, **common: Any) -> None:
+@click.option("--no-canary", is_flag=True, help="Write no key of our own around the save.")
+def redis(
+    where: tuple[str, ...], password: str | None, data_dir: Path | None, no_canary: bool, **common: Any
+) -> None:
     """Back up a Redis or Valkey server over its replication protocol; its files need not be reachable.
 
     The seed's arguments are understood too: HOST PORT PASSWORD DIR DAYS; give the password as env:NAME.
@@ -111,6 +114,8 @@ def redis(where: tuple[str, ...], password: str | None, data_dir: Path | None, *
     from ..redis.backup import address, backup
 
     settings = load_settings(common["config"])
+    if no_canary:
+        settings = settings.model_copy(update={"redis": settings.redis.model_copy(update={"canary": False})})
     if len(where) >= 4:
         host, port, secret, folder = where[:4]
         settings = _seed(settings, common, "daily", where[4:5], (folder,))

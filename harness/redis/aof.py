@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Final
 
-from .digest import Digester
+from .digest import CANARY, Digester
 from .rdb_values import Damaged
 
 _CHUNK: Final = 1 << 20
 _LARGEST: Final = 1 << 30
 _WORDS: Final = 1 << 26
 _REMEMBERED: Final = 2_000_000
+_CANARIES: Final = 1000
 
 # Where the written keys stand in a command as it lies in an AOF: first and step (0: only the first).
 # Everything else is taken to touch the key behind its name; commands in _EVERYTHING touch any key.
@@ -49,6 +50,7 @@ class AofFacts:
     open_transaction: int = 0  # commands behind a MULTI that has no EXEC
     touched: set[bytes] | None = field(default_factory=set)
     functions: bool = False  # function libraries are changed by it
+    canaries: dict[str, str] = field(default_factory=dict)  # keys of ours: name -> digest of the value
     damage: str | None = None
 
 
@@ -162,6 +164,10 @@ def _number(text: bytes, limit: int) -> int:
 def _touch(name: bytes, words: list[bytes], digester: Digester, facts: AofFacts) -> None:
     if name in _NO_KEYS:
         facts.functions |= name == b"FUNCTION"
+        return
+    if len(words) > 1 and words[1].startswith(CANARY) and (len(words) == 2 or name not in _KEYS):
+        if name == b"SET" and len(words) > 2 and len(facts.canaries) < _CANARIES:
+            facts.canaries[words[1].decode("ascii", "replace")] = digester.string(words[2]).main.hex()
         return
     touched = facts.touched
     if touched is None:

@@ -1,8 +1,4 @@
-"""Take a backup of a Redis or Valkey server: its RDB over the replication protocol, checked key by key.
-
-Writes are paused for the milliseconds around the fork, so that the counts taken then are those of the file.
-LASTSAVE is never asked: it does not move when saving fails, and waiting for it can wait for ever.
-"""
+"""Take a backup of a Redis or Valkey server: its RDB over the replication protocol, checked key by key."""
 
 from __future__ import annotations
 
@@ -18,20 +14,17 @@ from pathlib import Path
 from typing import IO, Final
 
 from ..backups import Order, Taken, discarded_on_error, finish, need_room, partial, taking
-from ..errors import ArtifactError, ToolError
+from ..errors import ToolError
 from ..manifest import Manifest, write_manifest
 from ..redact import MASK, read_secret
 from ..settings import Settings
 from ..stream import Stream, open_file
+from . import saving
+from .canary import planted
 from .capture import facts_of_rdb, source_facts
-from .live import keyspace, server_version
-from .rdb import RdbFacts
 from .sync import Sync
 from .wire import Address, Refused, ServerGone, Wire, parse_url
 
-_PAUSE_MS: Final = 5000  # the server ends a pause by itself after this, should we die meanwhile
-_FORK_S: Final = 3.0
-_IDLE_S: Final = 600.0
 _SECRETS: Final = ("requirepass", "masterauth", "pass", "key-file-pass", "masteruser")
 
 
@@ -72,9 +65,11 @@ def _backup(source: Address, order: Order, settings: Settings, data_dir: Path | 
             rdb = stack.enter_context(_scratch(partial(order.folder, final.name + ".rdb")))
             archive = stack.enter_context(discarded_on_error(partial(order.folder, final.name)))
             captured = datetime.now(UTC)
-            counts, parts = _fetch(source, wire, rdb, data_dir, notes, stack, deadline)
-            facts, read = facts_of_rdb(rdb, wire, timeout_s=order.timeout_s)
-            _same_counts(read, counts)
+            with planted(replace(source, database=0), wire, wanted=settings.redis.canary) as bird:
+                counts, parts = _fetch(source, wire, rdb, data_dir, notes, stack, deadline)
+            facts, read = facts_of_rdb(rdb, wire, canary=bird, timeout_s=order.timeout_s)
+            notes += bird.notes()
+            saving.same_counts(read, counts)
             _pack(archive, final.name.removesuffix(".tar.gz"), rdb, parts, wire, info, order)
             sha256 = _read_back(archive)
             size = archive.stat().st_size
@@ -99,63 +94,22 @@ def _fetch(
     deadline: float,
 ) -> tuple[dict[int, int] | None, list[tuple[str, IO[bytes], int]]]:
     """The RDB in `rdb`; keys per database at the moment of the fork (None: not known), and open AOF parts."""
-    _wait_idle(wire, min(deadline, time.monotonic() + _IDLE_S))
+    saving.wait_idle(wire, deadline)
     sync_wire = stack.enter_context(Wire(replace(source, database=0), timeout_s=120.0))
     counts: dict[int, int] | None = None
     parts: list[tuple[str, IO[bytes], int]] = []
-    paused = server_version(wire.info("server"))[1] >= (6, 2) and _pause(wire)
-    try:
+    with saving.paused(wire) as paused:
         if paused:
-            counts = {db: figures["keys"] for db, figures in keyspace(wire.info("keyspace")).items()}
+            counts = saving.counts(wire)
         if data_dir is not None:
             parts = _aof_parts(data_dir, wire, stack)
         sync = Sync(sync_wire)
-        if not (paused and _forked(wire)):
+        if not (paused and saving.forked(wire)):
             counts = None
             notes.append("writes could not be paused around the fork: the counts were not compared")
-    finally:
-        if paused:
-            wire.call("CLIENT", "UNPAUSE")
     sync.save(rdb, deadline=deadline)
     sync_wire.close()  # else the server goes on feeding us as its replica
     return counts, parts
-
-
-def _wait_idle(wire: Wire, deadline: float) -> None:
-    """Wait for a save under way to end: writes must not be paused for as long as it takes."""
-    while wire.info("persistence").get("rdb_bgsave_in_progress") == "1":
-        if time.monotonic() > deadline:
-            raise ToolError("another save is under way and does not end", where=wire.place)
-        time.sleep(0.1)
-
-
-def _pause(wire: Wire) -> bool:
-    try:
-        wire.call("CLIENT", "PAUSE", _PAUSE_MS, "WRITE")
-    except Refused:
-        return False
-    return True
-
-
-def _forked(wire: Wire) -> bool:
-    """True once the child that saves exists; the pause lasts until then."""
-    until = time.monotonic() + _FORK_S
-    while time.monotonic() < until:
-        now = wire.info("persistence")
-        if now.get("rdb_bgsave_in_progress") == "1":
-            return True
-        if now.get("rdb_last_bgsave_status") not in (None, "ok"):
-            return False
-        if int(wire.info("replication").get("connected_slaves", "0")) and _sent(wire):
-            return True
-        time.sleep(0.002)
-    return False
-
-
-def _sent(wire: Wire) -> bool:
-    """A small data set may be saved before we look: the replica, which is us, is past waiting then."""
-    lines = [v for k, v in wire.info("replication").items() if k.startswith("slave") and "state=" in v]
-    return any("state=send_bulk" in v or "state=online" in v for v in lines)
 
 
 def _aof_parts(data_dir: Path, wire: Wire, stack: contextlib.ExitStack) -> list[tuple[str, IO[bytes], int]]:
@@ -181,18 +135,6 @@ def _aof_parts(data_dir: Path, wire: Wire, stack: contextlib.ExitStack) -> list[
         file = stack.enter_context(open_file(folder / Path(name).name))
         found.append((f"appendonlydir/{Path(name).name}", file, os.fstat(file.fileno()).st_size))
     return found
-
-
-def _same_counts(read: RdbFacts, counts: dict[int, int] | None) -> None:
-    """The file holds as many keys in each database as the server had when writes were paused."""
-    if counts is None:
-        return
-    held = {db: n for db, n in read.keys.items() if n}
-    if held != counts:
-        raise ArtifactError(
-            f"the server had {sum(counts.values()):,} keys at the fork, the RDB holds {sum(held.values()):,}",
-            remedy="take the backup again",
-        )
 
 
 def _pack(

@@ -11,13 +11,16 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import ArtifactError, ConfigError
+from ..errors import ArtifactError, ConfigError, ToolError
 from ..manifest import Manifest
 from ..redact import Secret
+from . import saving
+from .canary import Planted, planted, proven
 from .digest import Digester, KeyClasses, columns, records
 from .live import read_all, server_version
 from .rdb import RdbFacts, walk
@@ -47,6 +50,7 @@ def _silent(done: int, total: int) -> None:
 def capture(
     source: str | Secret | Wire,
     *,
+    digests: bool = True,
     timeout_s: float = 4 * 3600.0,
     progress: Progress = _silent,
     scratch: Path | None = None,
@@ -54,37 +58,74 @@ def capture(
     """The manifest of a live source: an address (see `wire.parse_url`) or an open connection.
 
     The server goes on serving meanwhile: keys written during the capture may be in it or not. `scratch` is
-    a folder for some 53 bytes per key. Raises ConfigError when the server cannot be reached or read.
+    a folder for some 60 bytes per key. Without `digests` keys are listed with type and expiry, and what
+    they hold stays unproven. Raises ConfigError when the server cannot be reached or read.
     """
     if isinstance(source, Wire):
-        return _manifest(source, timeout_s, progress, scratch)
+        return _manifest(source, digests, timeout_s, progress, scratch)
     url = source.reveal() if isinstance(source, Secret) else source
     with Wire(parse_url(url)) as wire:
-        return _manifest(wire, timeout_s, progress, scratch)
+        return _manifest(wire, digests, timeout_s, progress, scratch)
 
 
-def _manifest(wire: Wire, timeout_s: float, progress: Progress, scratch: Path | None) -> Manifest:
+def capture_saved(
+    source: str | Secret,
+    rdb: Path,
+    *,
+    canary: bool = True,
+    digests: bool = True,
+    timeout_s: float = 4 * 3600.0,
+    progress: Progress = _silent,
+) -> tuple[Manifest, list[str]]:
+    """The manifest of the RDB that the server writes now: BGSAVE, watched to its end, then that file is read.
+
+    `rdb` is the server's dump as seen from here; it may be copied afterwards, as long as nothing saves again.
+    Raises ConfigError when the server cannot be reached, ToolError when it does not save, ArtifactError when
+    the file is not what it saved.
+    """
+    address = replace(parse_url(source.reveal() if isinstance(source, Secret) else source), database=0)
+    try:
+        with Wire(address) as wire:
+            began, deadline = datetime.now(UTC), time.monotonic() + timeout_s
+            with planted(address, wire, wanted=canary) as bird:
+                counted = saving.save(wire, deadline)
+            if not rdb.is_file():
+                raise ConfigError(
+                    "there is no such file", where=str(rdb), remedy="name the server's own dump"
+                )
+            facts, read = facts_of_rdb(
+                rdb, wire, canary=bird, digests=digests, timeout_s=timeout_s, progress=progress
+            )
+            saving.same_counts(read, counted)
+            return Manifest("redis", source_facts(wire), began, facts), bird.notes()
+    except ServerGone as gone:
+        raise ToolError(f"the capture stopped: {gone}") from None
+
+
+def _manifest(
+    wire: Wire, digests: bool, timeout_s: float, progress: Progress, scratch: Path | None
+) -> Manifest:
     began = datetime.now(UTC)
-    facts = capture_facts(wire, timeout_s=timeout_s, progress=progress, scratch=scratch)
+    facts = capture_facts(wire, digests=digests, timeout_s=timeout_s, progress=progress, scratch=scratch)
     return Manifest("redis", source_facts(wire), began, facts)
 
 
 def capture_facts(
     wire: Wire,
     *,
+    digests: bool = True,
     timeout_s: float = 4 * 3600.0,
     progress: Progress = _silent,
     scratch: Path | None = None,
-    skip: Callable[[bytes], bool] = lambda key: False,
 ) -> dict[str, Any]:
-    """The `facts` of a manifest, read from a live server key by key; `skip` names keys to leave out."""
+    """The `facts` of a manifest, read from a live server key by key."""
     salt = secrets.token_bytes(16)
     digester = Digester(salt)
     with tempfile.TemporaryDirectory(prefix="provado-capture-", dir=scratch) as folder:
         spool = Spool(Path(folder))
         deadline = time.monotonic() + timeout_s
         try:
-            live = read_all(wire, digester, spool, deadline=deadline, progress=progress, skip=skip)
+            live = read_all(wire, digester, spool, deadline=deadline, progress=progress, values=digests)
         except Refused as refused:
             raise ConfigError(
                 str(refused),
@@ -102,21 +143,22 @@ def capture_facts(
                 remedy="give the user access to all keys (~*) and read commands",
             )
         around = {**_around(wire), "read_until_ms": live.ended_ms}
-        return _pack(salt, spool, live.libraries, around)
+        return _pack(salt, spool, live.libraries, around, digests)
 
 
 def facts_of_rdb(
     path: Path,
     wire: Wire | None = None,
     *,
+    canary: Planted | None = None,
+    digests: bool = True,
     timeout_s: float = 4 * 3600.0,
     progress: Progress = _silent,
-    skip: Callable[[bytes], bool] = lambda key: False,
 ) -> tuple[dict[str, Any], RdbFacts]:
     """The `facts` of a manifest from the very RDB that a backup saved, and what the RDB says of itself.
 
-    `wire` adds what an RDB never holds: ACL users, configuration, modules. Raises ArtifactError when the
-    file cannot be walked to its end.
+    `wire` adds what an RDB never holds: ACL users, configuration, modules; `canary` is what the file must
+    hold. Raises ArtifactError when the file cannot be walked to its end, or lacks the canary.
     """
     salt = secrets.token_bytes(16)
     digester = Digester(salt)
@@ -126,21 +168,25 @@ def facts_of_rdb(
         path.open("rb", buffering=0) as file,
     ):
         spool = Spool(Path(folder))
-        take = spool.sink(digester)
+        canaries: dict[str, str] = {}
         rdb = walk(
             file,
             size,
             digester,
-            lambda db, key, value, expiry: None if skip(key) else take(db, key, value, expiry),
+            spool.sink(digester, canaries),
             deadline=time.monotonic() + timeout_s,
             progress=lambda done: progress(done, size),
+            keys_only=not digests,
         )
+        rdb.canaries = canaries
         broken = rdb.damage or rdb.unknown
         if not broken and rdb.stated_crc and rdb.stated_crc != rdb.computed_crc:
             broken = "has a checksum that does not hold"
         if broken:
             raise ArtifactError(f"the RDB {broken}", where=path.name, remedy="take the backup again")
-        return _pack(salt, spool, rdb.libraries, _around(wire) if wire else {}), rdb
+        facts = _pack(salt, spool, rdb.libraries, _around(wire) if wire else {}, digests)
+        record = proven(canary, canaries, digester) if canary else None
+        return {**facts, **({"canary": record} if record else {})}, rdb
 
 
 def source_facts(wire: Wire) -> dict[str, Any]:
@@ -184,7 +230,7 @@ def _around(wire: Wire) -> dict[str, Any]:
 
 
 def _pack(
-    salt: bytes, spool: Spool, libraries: dict[str, str] | None, around: dict[str, Any]
+    salt: bytes, spool: Spool, libraries: dict[str, str] | None, around: dict[str, Any], digests: bool
 ) -> dict[str, Any]:
     data = b"".join(spool.buckets())
     packed = {name: base64.b64encode(column).decode() for name, column in columns(data).items()}
@@ -195,6 +241,7 @@ def _pack(
         "kinds": spool.classes.names,
         "keys": packed,
         "libraries": libraries,
+        "digests": digests,
     }
 
 
@@ -213,4 +260,4 @@ def expected_keys(facts: dict[str, Any], folder: Path) -> Spool:
         ) from None
 
 
-__all__ = ["capture", "capture_facts", "expected_keys", "facts_of_rdb", "source_facts"]
+__all__ = ["capture", "capture_facts", "capture_saved", "expected_keys", "facts_of_rdb", "source_facts"]

@@ -7,6 +7,7 @@ from typing import Final
 
 from ..check import Check, NotRun, check
 from ..model import Finding, Severity
+from .digest import CANARY
 from .facts import RedisSubject
 from .live import keyspace
 from .queues import examine
@@ -52,7 +53,7 @@ def _count(wire: Wire, db: int, pattern: str, enough: int) -> int:
     cursor = b"0"
     while True:
         cursor, keys = wire.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
-        found.update(keys)
+        found.update(k for k in keys if not k.startswith(CANARY))
         if cursor == b"0" or len(found) >= enough:
             return len(found)
 

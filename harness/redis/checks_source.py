@@ -13,6 +13,7 @@ from ..check import Check, NotRun, check
 from ..manifest import Manifest
 from ..model import Finding, Severity
 from . import differences
+from .canary import from_record, shown
 from .capture import expected_keys
 from .checks_server import libraries
 from .facts import RedisSubject
@@ -49,7 +50,8 @@ def _compared(subject: RedisSubject) -> tuple[Differences, Spool]:
         expected = expected_keys(dict(manifest.facts), subject.scratch)
         read_until = int(manifest.facts.get("read_until_ms") or 0)  # by the source's own clock
         past = max(clock_ms, read_until, int(manifest.captured_at.timestamp() * 1000))
-        subject.against_source = compare(expected, observed, past_ms=past), expected
+        digests = bool(manifest.facts.get("digests", True))
+        subject.against_source = compare(expected, observed, past_ms=past, values=digests), expected
     return subject.against_source
 
 
@@ -79,6 +81,8 @@ def source_values(self: Check, subject: RedisSubject) -> Iterator[Finding]:
     """Every key has the type and value it had in the source; streams with groups and pending entries."""
     found, _ = _compared(subject)
     yield from differences.contents(self, found, _WHERE)
+    if not found.type and not _manifest(subject).facts.get("digests", True):
+        raise NotRun("the manifest was captured without digests: only types could be compared")
 
 
 @check(
@@ -141,6 +145,34 @@ def source_file(self: Check, subject: RedisSubject) -> Iterator[Finding]:
 
 
 @check(
+    "redis.source-canary",
+    proves="identity",
+    severity="high",
+    origin="manifest",
+    needs_server=False,
+    remedy="find the file that belongs to this manifest; what lies here is another backup",
+)
+def source_canary(self: Check, subject: RedisSubject) -> Iterator[Finding]:
+    """The file holds the key that was written for this one backup: it is no other file under its name."""
+    record = _manifest(subject).facts.get("canary")
+    if record is None:
+        raise NotRun("the manifest tells of no canary: none was written when the backup was taken")
+    facts, rdb = subject.facts, subject.facts.rdb()
+    if rdb and (rdb.damage or rdb.unknown):
+        raise NotRun("the RDB cannot be read to its end")
+    held = {**(rdb.canaries if rdb else {}), **(facts.aof.canaries if facts.aof else {})}
+    expected = from_record(record)
+    found = held.get(expected.name)
+    if found is None or found != expected.digest(facts.digester):
+        yield self.finding(
+            subject.artifact.path.name,
+            "the canary of this backup is not in the file: another or an older file lies under its name",
+            expected=expected.name,
+            observed=shown(held),
+        )
+
+
+@check(
     "redis.source-around",
     proves="usability",
     severity="medium",
@@ -178,4 +210,12 @@ def source_around(self: Check, subject: RedisSubject) -> Iterator[Finding]:
         )
 
 
-CHECKS: Final = (source_keys, source_values, source_expiry, source_functions, source_file, source_around)
+CHECKS: Final = (
+    source_keys,
+    source_values,
+    source_expiry,
+    source_functions,
+    source_file,
+    source_canary,
+    source_around,
+)

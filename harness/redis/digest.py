@@ -18,6 +18,8 @@ from typing import Final, NamedTuple
 TYPES: Final = ("string", "list", "set", "zset", "hash", "stream", "module")
 STRING, LIST, SET, ZSET, HASH, STREAM, MODULE = range(7)
 NEVER: Final = -1
+NO_DIGEST: Final = bytes(10)  # of a value that was not looked at
+CANARY: Final = b"provado:canary:"  # how the names of our own keys begin, see `canary`
 _SCORE: Final = struct.Struct("<d")
 _TIME: Final = struct.Struct("<q")
 

@@ -195,7 +195,14 @@ def _second_rdb(path: Path, digester: Digester, ctx: DrillContext) -> Iterator[P
     from .rdb import walk
 
     with path.open("rb") as file:
-        facts = walk(file, path.stat().st_size, digester, lambda *key: None, deadline=ctx.deadline)
+        facts = walk(
+            file,
+            path.stat().st_size,
+            digester,
+            lambda *key: None,
+            deadline=ctx.deadline,
+            keys_only=True,
+        )
     if facts.damage or (facts.stated_crc and facts.stated_crc != facts.computed_crc):
         what = facts.damage or "its checksum does not hold"
         yield Problem("redis.rdb-whole", path.name, f"the RDB beside the AOF is damaged: {what}")

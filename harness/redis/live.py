@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import hiredis
 
-from .digest import NEVER, Digester, Group, Value
+from .digest import CANARY, MODULE, NEVER, NO_DIGEST, TYPES, Digester, Group, Value
 from .live_old import entry_id, exact_expiry, old_stream, pairs
 from .rdb import library_name
 from .spool import Spool
@@ -69,12 +69,12 @@ def read_all(
     *,
     deadline: float,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    skip: Callable[[bytes], bool] = lambda key: False,
+    values: bool = True,
 ) -> LiveFacts:
-    """Read every key of every database into `spool`. Keys that expire meanwhile are left out.
+    """Read every key of every database into `spool`. Keys that expire meanwhile, and our own, are left out.
 
-    `skip` names keys to leave out. Raises ServerGone when the server dies or answers no more, TimeoutError
-    past `deadline` (`time.monotonic()` seconds).
+    Without `values` they have name, type and expiry only. Raises ServerGone when the server dies or answers
+    no more, TimeoutError past `deadline` (`time.monotonic()` seconds).
     """
     info = wire.info()
     if not info:  # without it nothing tells which databases there are: an empty answer would look like none
@@ -89,7 +89,8 @@ def read_all(
         wire.call("SELECT", db)
         volatile = figures.get("subexpiry", 0) or figures.get("keys_with_volatile_items", 0)
         read = expiring = 0
-        for key, value, expiry in reader.database(bool(volatile), skip):
+        reader.select(bool(volatile), values)
+        for key, value, expiry in reader.database():
             take(db, key, value, expiry)
             read += 1
             expiring += expiry != NEVER
@@ -130,18 +131,25 @@ class _Reader:
     def __init__(self, wire: Wire, digester: Digester, facts: LiveFacts, version: tuple[int, ...]) -> None:
         self.wire, self.digester, self.facts = wire, digester, facts
         self.modern = version >= (7, 0)  # has PEXPIRETIME
-        self.simple = _READ if version >= (6, 0) else {k: c for k, c in _READ.items() if k != b"stream"}
+        self.asked = _READ if version >= (6, 0) else {k: c for k, c in _READ.items() if k != b"stream"}
         self.size = 100
         self.counts: Counter[bytes] = Counter()  # keys read, per type
+        self.select(volatile=False, values=True)
 
-    def database(self, volatile: bool, skip: Callable[[bytes], bool]) -> Iterator[tuple[bytes, Value, int]]:
+    def select(self, volatile: bool, values: bool) -> None:
+        """What the next database is: hashes whose fields expire (`volatile`), values wanted or not."""
+        self.volatile, self.values = volatile, values
+        # When a hash with expiring fields ends stands in its fields: it is read at any rate.
+        self.simple = {k: c for k, c in self.asked.items() if values or (volatile and k == b"hash")}
+
+    def database(self) -> Iterator[tuple[bytes, Value, int]]:
         """(key, value, expiry) of every key that still exists when it is read."""
         cursor, names = self.wire.call("SCAN", 0, "COUNT", self.size)
         typed: list[tuple[bytes, bytes, int]] = []
         more = True
         while more or names or typed:
             more = cursor != b"0"
-            names = [k for k in names if not skip(k)]
+            names = [k for k in names if not k.startswith(CANARY)]
             plain = [(k, t, e) for k, t, e in typed if t in self.simple]
             commands = [_READ[t] % (len(k), k) for k, t, _ in plain]
             expire = _EXPIRE if self.modern else _PTTL
@@ -156,7 +164,7 @@ class _Reader:
                 reply = next(replies)
                 if isinstance(reply, hiredis.ReplyError):
                     self.facts.unreadable += not re.search(_CHANGED, str(reply))
-                elif kind == b"hash" and volatile:
+                elif kind == b"hash" and self.volatile:
                     if reply:
                         hashes.append((key, expiry, dict(zip(reply[::2], reply[1::2], strict=True))))
                 elif reply is not None and (reply or kind == b"string"):  # else it expired just now
@@ -179,10 +187,14 @@ class _Reader:
                 if t != b"none" and e is not None
             ]
             for key, kind, expiry in others:
-                old = kind == b"stream"
-                value = old_stream(self.wire, self.digester, key) if old else self.digester.module(kind)
+                known = kind in _READ
+                value: Value | None
+                if not self.values:
+                    value = Value(TYPES.index(kind.decode()) if known else MODULE, NO_DIGEST)
+                else:
+                    value = old_stream(self.wire, self.digester, key) if known else self.digester.module(kind)
                 if value is not None:
-                    self.counts[kind if old else b"module"] += 1
+                    self.counts[kind if known else b"module"] += 1
                     yield key, value, expiry
             for key, expiry, held in hashes:
                 self.counts[b"hash"] += 1

@@ -17,12 +17,15 @@ from typing import IO, Final
 from . import rdb_values as read
 from .crc64 import crc64
 from .digest import NEVER, Digester, Value
+from .rdb_skip import PLAIN, skip
+from .rdb_types import SINCE
 from .rdb_types import value as read_value
 from .rdb_values import Damaged, Short, TooMany, Unknown
 
 NEWEST_REDIS: Final = 12
 NEWEST_VALKEY: Final = 80
 _BELIEVABLE: Final = 99
+_FIELD_EXPIRY: Final = 22  # from here on, when a hash ends stands in its fields: read in full
 _CHUNK: Final = 1 << 20
 _LARGEST_KEY: Final = 2 << 30
 _HEADER: Final = 9
@@ -44,6 +47,7 @@ class RdbFacts:
     libraries: dict[str, str] = field(default_factory=dict)  # function library -> digest of its source
     modules: dict[str, int] = field(default_factory=dict)  # module type -> keys of it
     module_aux: set[str] = field(default_factory=set)
+    canaries: dict[str, str] = field(default_factory=dict)  # keys of ours: name -> digest of the value
     needs_version: int = 0  # the newest form used in the file demands this RDB version
     end: int = 0
     stated_crc: int | None = None
@@ -64,8 +68,8 @@ class RdbFacts:
 
     @property
     def total(self) -> int:
-        """Keys in all databases."""
-        return sum(self.keys.values())
+        """Keys in all databases, without our own."""
+        return sum(self.keys.values()) - len(self.canaries)
 
 
 def walk(
@@ -76,13 +80,15 @@ def walk(
     *,
     deadline: float,
     progress: Callable[[int], None] = lambda done: None,
+    keys_only: bool = False,
 ) -> RdbFacts:
     """Read an RDB from the file's start; every key goes to `on_key(db, name, value, expiry ms or NEVER)`.
 
-    `size` is the file's. Raises TimeoutError past `deadline` (`time.monotonic()` seconds).
+    `size` is the file's. With `keys_only` values are stepped over: they have their type, but no digest, and
+    memory stays flat whatever their size. Raises TimeoutError past `deadline` (`time.monotonic()` seconds).
     """
     facts = RdbFacts(size=size)
-    walker = _Walker(file, size, digester, on_key, facts, deadline, progress)
+    walker = _Walker(file, size, digester, on_key, facts, deadline, progress, keys_only=keys_only)
     try:
         walker.header()
         walker.records()
@@ -145,7 +151,10 @@ class _Walker:
         deadline: float,
         progress: Callable[[int], None],
         skip: int = _HEADER,
+        *,
+        keys_only: bool = False,
     ) -> None:
+        self.keys_only = keys_only
         self.file, self.size, self.digester, self.on_key, self.facts = file, size, digester, on_key, facts
         self.deadline, self.progress = deadline, progress
         self.buf, self.pos, self.base, self.crc = file.read(_CHUNK), skip, 0, 0
@@ -196,21 +205,24 @@ class _Walker:
     def record(self) -> None:
         """Read records until the end mark; `self.pos` only ever moves past whole ones."""
         buf, keys, expires, on_key = self.buf, self.facts.keys, self.facts.expires, self.on_key
-        make_string, string = self.digester.string, read.string
+        make_string, string = (lambda text: PLAIN) if self.keys_only else self.digester.string, read.string
         while True:
             pos = self.pos
             opcode = buf[pos]
-            if opcode == 0:
-                size = buf[pos + 1]
-                if size < 64 and buf[pos + 2 + size] < 64:  # both short and plain: most keys of most files
-                    middle = pos + 2 + size
-                    key, end = buf[pos + 2 : middle], middle + 1 + buf[middle]
-                    if end > len(buf):
-                        raise Short(end)
-                    text, pos = buf[middle + 1 : end], end
-                else:
-                    key, pos = string(buf, pos + 1)
-                    text, pos = string(buf, pos)
+            if opcode == 0 and (size := buf[pos + 1]) < 64 and buf[pos + 2 + size] < 64:
+                middle = pos + 2 + size  # both short and plain: most keys of most files
+                key, end = buf[pos + 2 : middle], middle + 1 + buf[middle]
+                if end > len(buf):
+                    raise Short(end)
+                value = make_string(buf[middle + 1 : end])
+                pos = end
+            elif self.keys_only and opcode < _FIELD_EXPIRY and opcode != 8:
+                key, self.pos = string(buf, pos + 1)
+                value = self.stepped_over(opcode)
+                buf, pos = self.buf, self.pos
+            elif opcode == 0:
+                key, pos = string(buf, pos + 1)
+                text, pos = string(buf, pos)
                 value = make_string(text)
             elif opcode < 26 and opcode != 8:
                 key, pos = string(buf, pos + 1)
@@ -227,6 +239,13 @@ class _Walker:
                 expires[self.db] += 1
                 self.expiry = NEVER
             self.pos = pos
+
+    def stepped_over(self, opcode: int) -> Value:
+        value, module = skip(opcode, self)
+        self.facts.needs_version = max(self.facts.needs_version, SINCE.get(opcode, 1))
+        if module:
+            self.facts.modules[module] = self.facts.modules.get(module, 0) + 1
+        return value
 
     def operation(self, opcode: int, buf: bytes, pos: int) -> int:
         facts = self.facts

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from .rdb import RdbFacts
 
 # Smallest RDB version that has a type (Redis numbering); types below 9 are as old as the format.
-_SINCE: Final = {14: 7, 15: 9, 16: 10, 17: 10, 18: 10, 19: 10, 20: 11, 21: 11, 22: 12, 23: 12, 24: 12, 25: 12}
+SINCE: Final = {14: 7, 15: 9, 16: 10, 17: 10, 18: 10, 19: 10, 20: 11, 21: 11, 22: 12, 23: 12, 24: 12, 25: 12}
 
 
 def value(kind: int, buf: bytes, pos: int, facts: RdbFacts, digester: Digester) -> tuple[Value, int]:
     """The value of type `kind` at `pos`, and the position behind it."""
-    since = _SINCE.get(kind, 1)
+    since = SINCE.get(kind, 1)
     if since > facts.needs_version:
         facts.needs_version = since
     if kind in (1, 2, 4):

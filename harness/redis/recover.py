@@ -21,6 +21,7 @@ from ..errors import ArtifactError, ConfigError, ProvadoError, RestoreError, Too
 from ..model import Artifact, Severity, Stage
 from ..settings import Settings
 from . import backup as taking
+from .digest import CANARY
 from .facts import RedisSubject
 from .inspect import inspect
 from .live import keyspace
@@ -229,7 +230,7 @@ def _scan(wire: Wire, match: str | None = None) -> Iterator[bytes]:
     cursor: Word = 0
     while True:
         cursor, keys = wire.call("SCAN", cursor, *(("MATCH", match) if match else ()), "COUNT", 2000)
-        yield from keys
+        yield from (k for k in keys if not k.startswith(CANARY))
         if cursor == b"0":
             return
 

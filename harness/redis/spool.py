@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
-from .digest import NEVER, RECORD, TYPES, Digester, KeyClasses, Value
+from .digest import CANARY, NEVER, NO_DIGEST, RECORD, TYPES, Digester, KeyClasses, Value
 
 _BUCKETS: Final = 256
 _FLUSH: Final = 32 << 10
+_CANARIES: Final = 1000
 _REST: Final = 10  # where a record's part behind the name begins
 
 
@@ -40,8 +41,13 @@ class Spool:
         if len(bucket) > _FLUSH:
             self._flush(record[0])
 
-    def sink(self, digester: Digester) -> Callable[[int, bytes, Value, int], None]:
-        """A function that takes keys (db, name, value, expiry in ms or NEVER); it runs for every key."""
+    def sink(
+        self, digester: Digester, canaries: dict[str, str] | None = None
+    ) -> Callable[[int, bytes, Value, int], None]:
+        """A function that takes keys (db, name, value, expiry in ms or NEVER); it runs for every key.
+
+        Keys of our own (see `canary`) are no records: they go to `canaries`, as the digests of their values.
+        """
         pack, kind_of, name_of, buckets, flush = (
             RECORD.pack,
             self.classes.of,
@@ -52,6 +58,10 @@ class Spool:
 
         def take(db: int, key: bytes, value: Value, expiry: int) -> None:
             type_, main, side, field_expiry, death = value
+            if key.startswith(CANARY):
+                if canaries is not None and len(canaries) < _CANARIES:
+                    canaries[key.decode("ascii", "replace")] = main.hex()
+                return
             if expiry != NEVER and (death == NEVER or expiry < death):
                 death = expiry
             name = name_of(key)
@@ -134,9 +144,14 @@ class Differences:
 
 
 def compare(
-    expected: Spool, observed: Spool, *, past_ms: int, skip: frozenset[bytes] = frozenset()
+    expected: Spool,
+    observed: Spool,
+    *,
+    past_ms: int,
+    skip: frozenset[bytes] = frozenset(),
+    values: bool = True,
 ) -> Differences:
-    """Compare two sources made with the same salt.
+    """Compare two sources made with the same salt; without `values` name, database, type and expiry only.
 
     Keys whose expiry is not after `past_ms` may be absent on either side: their time had come. Keys whose
     name digests are in `skip` are left out.
@@ -144,6 +159,8 @@ def compare(
     found = Differences()
     for number in range(_BUCKETS):
         left, right = expected.bucket(number), observed.bucket(number)
+        if not values:
+            left, right = _without_values(left), _without_values(right)
         ours, theirs = _without_kind(left), _without_kind(right)
         same = ours & theirs
         names = {record[:_REST] for record in ours ^ theirs} - skip
@@ -155,6 +172,15 @@ def compare(
                 pair = lefts.get(name, []), rights.get(name, [])
                 _compare_key(*pair, expected, observed, past_ms, found)
     return found
+
+
+def _without_values(records: bytes) -> bytes:
+    """The records without what tells of their values."""
+    made = []
+    for fields in RECORD.iter_unpack(records):
+        name, db, kind, _, _, expiry, _, death, label = fields
+        made.append(RECORD.pack(name, db, kind, NO_DIGEST, b"", expiry, NEVER, death, label))
+    return b"".join(made)
 
 
 def _without_kind(records: bytes) -> set[bytes]:

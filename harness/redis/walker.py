@@ -93,16 +93,12 @@ def start(
 def _walk(
     path: Path, size: int, salt: bytes, spool: Spool, deadline: float, progress: Callable[[int], None]
 ) -> RdbFacts:
-    digester = Digester(salt)
+    digester, canaries = Digester(salt), dict[str, str]()
     with path.open("rb", buffering=0) as file:
-        return walk(
-            file,
-            size,
-            digester,
-            spool.sink(digester),
-            deadline=deadline,
-            progress=progress,
-        )
+        take = spool.sink(digester, canaries)
+        facts = walk(file, size, digester, take, deadline=deadline, progress=progress)
+    facts.canaries = canaries
+    return facts
 
 
 def _to_json(facts: RdbFacts) -> dict[str, Any]:

@@ -32,4 +32,9 @@ class RedisSettings(Section):
     max_clock_gap: Duration = Field(
         default=12 * 3600.0, description="How much older than its name the data inside a backup may be"
     )
+    canary: bool = Field(
+        default=True,
+        description="Backups write a key of their own just before the save, and remove it again: it proves "
+        "that a file is of this very run",
+    )
     may_be_empty: bool = Field(default=False, description="An empty data set is what is expected")

@@ -58,7 +58,7 @@ def test_the_archive_holds_every_key(server: Server, tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
     found = inspect(artifact, DrillContext(SETTINGS, tmp_path / "scratch", time.monotonic() + 60))
     rdb = found.facts.rdb()
-    assert found.restorable and rdb.damage is None and dict(rdb.keys) == {0: 702, 3: 1}
+    assert found.restorable and rdb.damage is None and rdb.total == 703 and rdb.keys[3] == 1
     manifest = read_manifest(taken.path.with_name(taken.path.name + ".manifest.json"), "redis")
     assert manifest.facts["total_keys"] == 703
     assert manifest.artifact == {"sha256": taken.sha256, "bytes": taken.bytes}

@@ -90,3 +90,72 @@ def test_memory_stays_flat() -> None:
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()
+
+
+Listed = list[tuple[int, bytes, int, int, int]]
+
+
+def listed(data: bytes, *, keys_only: bool) -> tuple[RdbFacts, Listed]:
+    keys: Listed = []
+    facts = walk(
+        io.BytesIO(data),
+        len(data),
+        Digester(),
+        lambda db, key, value, expiry: keys.append((db, key, value.type, expiry, value.death)),
+        deadline=time.monotonic() + 20,
+        keys_only=keys_only,
+    )
+    return facts, keys
+
+
+def told(facts: RdbFacts) -> dict[str, object]:
+    return {
+        name: getattr(facts, name) for name in vars(facts) if name not in ("libraries", "damage", "unknown")
+    }
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    body=st.binary(max_size=120),
+    magic=st.sampled_from([b"REDIS0003", b"REDIS0010", b"REDIS0012", b"VALKEY080"]),
+)
+def test_keys_alone_are_the_keys_of_the_whole(body: bytes, magic: bytes) -> None:
+    """Whatever a full walk can read, a walk of the keys reads alike; what it rejects is rejected by both."""
+    data = rdb(b"\xfe\x00" + body, magic)
+    full, keys = listed(data, keys_only=False)
+    quick, names = listed(data, keys_only=True)
+    if whole(full):
+        assert names == keys and told(quick) == told(full)
+    elif quick.damage or quick.unknown:  # else the damage lies inside a value, which only the full walk sees
+        assert full.damage or full.unknown
+
+
+@settings(max_examples=200, deadline=None)
+@given(place=st.integers(0, len(SAMPLE) - 1), bit=st.integers(0, 7), cut=st.integers(1, len(SAMPLE)))
+def test_a_walk_of_the_keys_sees_damage_too(place: int, bit: int, cut: int) -> None:
+    changed = bytearray(SAMPLE)
+    changed[place] ^= 1 << bit
+    assert not whole(listed(bytes(changed), keys_only=True)[0])
+    assert listed(SAMPLE[:cut], keys_only=True)[0].damage or cut == len(SAMPLE)
+
+
+def test_memory_of_a_key_walk_does_not_grow_with_a_value() -> None:
+    item = b"\x80\x00\x00\x10\x00" + bytes(4096)
+    huge = b"\x01\x04huge\x80" + (10_000).to_bytes(4, "big") + item * 10_000  # a list of 41 MB
+    data = rdb(b"\xfe\x00" + huge + key(b"after", b"x") + b"\x00\x01k\x80\x01\x00\x00\x00" + bytes(1 << 24))
+    file = io.BytesIO(data)
+    names: list[bytes] = []
+    tracemalloc.start()
+    try:
+        facts = walk(
+            file,
+            len(data),
+            Digester(),
+            lambda db, key, value, expiry: names.append(key),
+            deadline=time.monotonic() + 60,
+            keys_only=True,
+        )
+        assert whole(facts) and names == [b"huge", b"after", b"k"]
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
