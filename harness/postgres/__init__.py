@@ -15,7 +15,8 @@ from . import (
     checks_usability,
 )
 from .inspect import inspect
-from .restore import RestoredPostgres, outcome, restore
+from .outcome import outcome
+from .restore import RestoredPostgres, restore
 from .source import recognise
 
 _OF_EVERY_KIND = {"pg.file-kind", "pg.file-whole", "pg.server-alive"}

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from ..check import Check, NotRun, check
 from ..model import Finding, Proves, Severity
-from . import blocks, present
+from . import blocks, inserted, present
 from .dump import Entry
 from .facts import table_entries
 from .proof import resolve
@@ -170,14 +170,24 @@ def row_counts(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
 def row_content(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
     """Every row in the server is the row in the file, value by value (digests of COPY text)."""
     groups = blocks.groups(subject)
-    if not any(g.indexes for g in groups):
-        raise NotRun("the backup holds no COPY data; rows written as INSERT were only counted")
-    for group, why in blocks.differing(subject, groups):
+    different = [*blocks.differing(subject, groups), *inserted.differing(subject, groups)]
+    if not any(g.indexes for g in groups) and not inserted.compared(subject, groups):
+        raise NotRun("the backup holds no rows whose values can be compared")
+    for group, why in different:
         yield self.finding(
             group.name,
             f"the rows in the server are not the rows in the file: {why}",
             expected="the same digest",
             observed="another",
+        )
+    for group, values in inserted.negative_zeros(subject, groups):
+        yield self.finding(
+            group.name,
+            f"{values:,} values of -0 stand in INSERTs without quotes: SQL reads 0, without the sign",
+            severity=Severity.MEDIUM,
+            expected="-0",
+            observed="0",
+            remedy="where the sign of zero counts, dump without --inserts: COPY keeps it",
         )
 
 

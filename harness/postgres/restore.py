@@ -15,10 +15,10 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 
-from ..component import DrillContext, Inspection, Outcome
+from ..component import DrillContext, Inspection
 from ..errors import ArtifactError, SandboxError
 from ..manifest import Manifest, read_manifest
-from ..model import Artifact, Measured, SandboxInfo, Stage, Teardown
+from ..model import Artifact, Stage, Teardown
 from ..sandbox import PostgresRequest, Server, postgres_sandbox
 from ..settings import Settings
 from . import source
@@ -204,48 +204,6 @@ def _target(artifact: Artifact, facts: DumpFacts) -> int | None:
     if artifact.format in source.ARCHIVES and facts.major and facts.dump_major:
         return max(facts.major, facts.dump_major)
     return facts.major
-
-
-def outcome(subject: RestoredPostgres) -> Outcome:
-    """What is known of the drill now; after teardown with its proof."""
-    facts = subject.facts_of_file
-    server = subject.server
-    rows = sum(r.rows for r in subject.rows.values()) + sum(subject.loaded.inserted.values())
-    return Outcome(
-        sandbox=server.info if server else SandboxInfo("none"),
-        stages=tuple(subject.stages),
-        measured=Measured(
-            rows=rows if server and facts.base is None else None,
-            rto_s=round(
-                sum(s.seconds for s in subject.stages if s.name in ("sandbox", "globals", "restore")), 3
-            )
-            if server
-            else None,
-        ),
-        unproven=tuple(_unproven(subject)),
-        teardown=subject.teardown,
-        facts={
-            "databases": list(subject.databases),
-            "tables": {t.name: t.rows for t in facts.tables},
-            "dump_version": facts.dump_version,
-            "statements": facts.statements,
-        },
-    )
-
-
-def _unproven(subject: RestoredPostgres) -> Iterator[str]:
-    if subject.artifact.manifest is None:
-        yield "no manifest: the file was not compared with its source"
-    if subject.facts_of_file.inserts:
-        yield "rows written as INSERT statements were counted; their values were not read back"
-    if untold := sorted({t.name for t in subject.facts_of_file.tables if not t.text}):
-        yield f"rows of {', '.join(untold[:5])}: written as CSV or with options, so they were not compared"
-    if subject.server and (major := subject.facts_of_file.major) and major != subject.sandbox_major:
-        yield f"the source runs PostgreSQL {major}; it was restored into {subject.sandbox_major}"
-    if subject.facts_of_file.headers.get("server-version") is None:
-        yield "the file does not say which version of PostgreSQL it comes from"
-    for name in subject.loaded.mapped_locales:
-        yield f"{name}: created with the sandbox's own locale, which has another sort order"
 
 
 @contextlib.contextmanager

@@ -64,6 +64,12 @@ def once(subject: PostgresSubject, name: str, make: Callable[[], T]) -> T:
     return made
 
 
+def known(subject: object, name: str, otherwise: T) -> T:
+    """What `once` made of this name for the drill, `otherwise` when nobody asked for it."""
+    kept: T = _KEPT.get(id(subject), {}).get(name, otherwise)
+    return kept
+
+
 def source_facts(subject: PostgresSubject) -> Mapping[str, Any]:
     """Facts of the manifest. Raises NotRun without one, ConfigError when it is of another format."""
     manifest = subject.manifest

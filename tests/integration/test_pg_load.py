@@ -311,7 +311,10 @@ def test_good_dumps_of_a_zoo(way, zoo, judged):
         dump(zoo, "pg_dump", "-d", "zoo", *WAYS[way]), "zoo.dump" if way == "custom" else "zoo.sql"
     )
     assert verdict is Verdict.PASS, evidence.findings
-    assert failing(evidence, ("medium", "high", "critical")) == set(), evidence.findings
+    # pg_dump writes a float's -0 without quotes in INSERTs, and SQL reads 0
+    told = {"pg.row-content"} if "insert" in way or "insert" in str(WAYS[way]) else set()
+    assert failing(evidence, ("medium", "high", "critical")) == told, evidence.findings
+    assert not any("INSERT" in reason for reason in evidence.unproven)
 
 
 @pytest.mark.slow
