@@ -149,7 +149,9 @@ def _rehearsed(self: Check, subject: RedisSubject) -> Iterator[Finding]:
         raise NotRun("the recovery was not rehearsed: no redis.redis_conf is declared in provado.yaml")
     if subject.not_rehearsed:
         raise NotRun(f"the recovery was not rehearsed: {subject.not_rehearsed}", blocking=True)
-    for p in subject.rehearsed or ():
+    if subject.rehearsed is None:
+        raise NotRun("the recovery was not rehearsed: the backup itself was not restored")
+    for p in subject.rehearsed:
         if p.check == self.id:
             yield self.finding(
                 p.object,
@@ -159,7 +161,7 @@ def _rehearsed(self: Check, subject: RedisSubject) -> Iterator[Finding]:
                 observed=p.observed,
                 remedy=p.remedy,
             )
-    refused = any(p.check == "redis.rehearsal-starts" for p in subject.rehearsed or ())
+    refused = any(p.check == "redis.rehearsal-starts" for p in subject.rehearsed)
     if refused and self.id != "redis.rehearsal-starts":
         raise NotRun("the rehearsed server did not start")
 
@@ -169,6 +171,7 @@ def _rehearsed(self: Check, subject: RedisSubject) -> Iterator[Finding]:
     proves="usability",
     severity="high",
     origin="declared",
+    needs_server=False,
     remedy="correct redis.conf",
 )
 def rehearsal_starts(self: Check, subject: RedisSubject) -> Iterator[Finding]:
@@ -181,6 +184,7 @@ def rehearsal_starts(self: Check, subject: RedisSubject) -> Iterator[Finding]:
     proves="usability",
     severity="high",
     origin="declared",
+    needs_server=False,
     remedy="correct redis.conf",
 )
 def rehearsal_complete(self: Check, subject: RedisSubject) -> Iterator[Finding]:
@@ -193,6 +197,7 @@ def rehearsal_complete(self: Check, subject: RedisSubject) -> Iterator[Finding]:
     proves="usability",
     severity="high",
     origin="declared",
+    needs_server=False,
     remedy="correct redis.conf",
 )
 def rehearsal_evicting(self: Check, subject: RedisSubject) -> Iterator[Finding]:
@@ -205,6 +210,7 @@ def rehearsal_evicting(self: Check, subject: RedisSubject) -> Iterator[Finding]:
     proves="usability",
     severity="high",
     origin="declared",
+    needs_server=False,
     remedy="correct redis.conf",
 )
 def rehearsal_overwritten(self: Check, subject: RedisSubject) -> Iterator[Finding]:

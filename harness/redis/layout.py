@@ -61,6 +61,7 @@ class Layout:
     notes: dict[str, str] = field(default_factory=dict)
     beside: tuple[str, ...] = ()  # names of files that hold no data
     broken_aof: bool = False  # parts of an AOF without the manifest that makes one of them
+    root: Path | None = None  # the folder that was looked through
 
     @property
     def empty(self) -> bool:
@@ -71,7 +72,7 @@ class Layout:
 def look(folder: Path, name: str) -> Layout:
     """Find the data in an unpacked backup (`name`, for messages). Links are never followed."""
     files = list(_files(folder))
-    made = Layout()
+    made = Layout(root=folder)
     manifests = [f for f in files if f.name.endswith(".manifest") and b" type " in _text(f)]
     claimed: set[Path] = set()
     if len(manifests) > 1:

@@ -23,7 +23,7 @@ from ..model import Measured, SandboxInfo, Stage
 from ..sandbox import RedisRequest, Server, ServerDied, redis_sandbox
 from .facts import RedisFacts, RedisSubject
 from .live import LiveFacts, ServerGone, read_all
-from .rehearse import rehearse
+from .rehearse import needs, rehearse
 from .spool import Spool
 from .wire import Address, Wire
 
@@ -63,6 +63,8 @@ def restore(inspection: Inspection, ctx: DrillContext) -> Iterator[RedisSubject]
         server = _start(request, facts, ctx, stack)
         if isinstance(server, str):
             subject.refused = server
+            if facts.aof and (facts.aof.damage or facts.aof.open_transaction):
+                _rehearse(subject, ctx)  # a server that is told to be less strict may start on it
             yield subject
             return
         subject.server = server
@@ -83,12 +85,9 @@ def _rehearse(subject: RedisSubject, ctx: DrillContext) -> None:
     conf = ctx.settings.redis.redis_conf
     if conf is None:
         return
-    if subject.facts.layout.rdb is None or subject.facts.layout.aof is not None:
-        subject.not_rehearsed = "only RDB backups can be rehearsed"
-        return
     began = time.perf_counter()
     try:
-        subject.rehearsed = rehearse(conf, subject.facts, ctx)
+        subject.rehearsed = rehearse(conf, subject.facts, subject.spool, ctx)
     except SandboxError as lack:
         subject.not_rehearsed = lack.what
     except ServerGone as gone:
@@ -152,8 +151,7 @@ def _request(facts: RedisFacts, scratch: Path) -> RedisRequest:
     """The server and the data folder that this backup needs."""
     data = scratch / "data"
     data.mkdir()
-    head, found = facts.head, facts.layout
-    version = head.version if head and head.version else None
+    found, (version, valkey) = facts.layout, needs(facts)
     options = [("databases", str(DATABASES)), _SANITISE, ("maxmemory", "0"), ("save", "")]
     if found.aof:
         options += [("appendonly", "yes"), ("aof-load-truncated", "no"), ("auto-aof-rewrite-percentage", "0")]
@@ -168,11 +166,9 @@ def _request(facts: RedisFacts, scratch: Path) -> RedisRequest:
             for part in (manifest, *base, *found.aof.parts):
                 _place(part, folder / part.name)
             options += [("appendfilename", found.aof.name), ("appenddirname", folder.name)]
-            version = max(version or 0, 10)  # parts came with 7.0
     elif found.rdb:
         _place(found.rdb, data / "dump.rdb")
         options += [("appendonly", "no"), ("dbfilename", "dump.rdb")]
-    valkey = head is not None and head.vendor == "valkey"
     return RedisRequest(version, valkey_only=valkey, data=data, options=tuple(options))
 
 
