@@ -1,4 +1,4 @@
-"""Databases under load or of some size; `tests/pg_writers.py` and `tests/pg_million.py` do it at full length."""
+"""Databases under load and of some size; `tests/pg_writers.py` and `tests/pg_million.py` do it in full."""
 
 from __future__ import annotations
 
