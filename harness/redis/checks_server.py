@@ -155,7 +155,21 @@ def modules(self: Check, subject: RedisSubject) -> Iterator[Finding]:
     rdb = subject.facts.rdb()
     if rdb is None:
         raise NotRun("there is no RDB in this backup")
-    allowed = set(subject.settings.redis.modules)
+    allowed, manifest = set(subject.settings.redis.modules), subject.facts.manifest
+    if (rdb.modules or rdb.module_aux) and manifest and manifest.facts.get("modules") == []:
+        yield self.finding(
+            "modules",
+            "the file holds data of a module, and its source has none: the source's own server refuses it",
+            severity=Severity.HIGH,
+            expected="no module",
+            observed=", ".join(sorted({*rdb.modules, *rdb.module_aux})[:6]),
+            remedy="find out which server wrote this file; use an older backup and take a new one",
+        )
+        return
+    for name in sorted(rdb.module_aux - allowed - rdb.modules.keys()):
+        yield self.finding(
+            f"type {name}", "data of a module beside the keys: a server without it refuses the whole file"
+        )
     for name, count in sorted(rdb.modules.items()):
         if name not in allowed:
             yield self.finding(

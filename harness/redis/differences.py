@@ -71,11 +71,15 @@ def contents(self: Check, found: Differences, where: str) -> Iterator[Finding]:
     """Keys of another type or with another value."""
     yield from grouped(self, found.type, f"{{n}} of another type {where}")
     yield from grouped(self, found.value, f"{{n}} with another value {where}")
+    modules = Counter({label: n for label, n in found.side.items() if label[1] == "module"})
+    yield from grouped(self, modules, f"{{n}} with another value {where}")
     streams = Counter({label: n for label, n in found.side.items() if label[1] == "stream"})
     yield from grouped(
         self, streams, f"{{n}} with other consumer groups, consumers or pending entries {where}"
     )
-    yield from grouped(self, found.side - streams, f"fields expire at another time in {{n}} {where}")
+    yield from grouped(
+        self, found.side - streams - modules, f"fields expire at another time in {{n}} {where}"
+    )
 
 
 def expiry(self: Check, found: Differences, where: str) -> Iterator[Finding]:

@@ -2,8 +2,7 @@
 
 It covers database, name, type, absolute expiry in ms and the value in a canonical form: sets, hashes and
 sorted sets in the order of their members, scores as IEEE bytes, integers as the text a client reads.
-What servers recompute on loading (LRU and LFU data, encodings, a stream's counters for lag) is left out,
-as is the content of module values, which only their module can read.
+What servers recompute on loading (LRU and LFU data, encodings, a stream's counters for lag) is left out.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ _TIME: Final = struct.Struct("<q")
 
 class Value(NamedTuple):
     """The canonical value of one key. `main` is the digest of the content proper; `side` that of what a
-    client sees only when it asks for it: expiry of hash fields, or groups, consumers and pending entries of
-    a stream (empty: there is none). `field_expiry` is the earliest expiry of a hash's fields, ms; `death`
-    the latest where every field has one: then the hash itself is gone."""
+    client sees only when it asks for it: expiry of hash fields, groups, consumers and pending entries of a
+    stream, or what a module wrote (empty: there is none). `field_expiry` is the earliest expiry of a hash's
+    fields, ms; `death` the latest where every field has one: then the hash itself is gone."""
 
     type: int
     main: bytes
@@ -116,9 +115,13 @@ class Digester:
         side = self._parts(b"groups", sides) if sides else b""
         return Value(STREAM, self._parts(b"stream", parts), side)
 
-    def module(self, type_name: bytes) -> Value:
-        """A value only its module can read: nothing but the type's name counts."""
-        return Value(MODULE, self._parts(b"module", (type_name,)))
+    def module(self, type_name: bytes, parts: Sequence[bytes] = ()) -> Value:
+        """A value only its module can read: its type's name, and what the module wrote into the file.
+
+        Where a live server does not tell the `parts` there is no `side`, and none is compared.
+        """
+        side = self._parts(b"parts", parts) if parts else b""
+        return Value(MODULE, self._parts(b"module", (type_name,)), side)
 
     def library(self, code: bytes) -> str:
         """Digest of a function library's source text."""

@@ -277,7 +277,7 @@ class _Walker:
                 facts.module_aux.add(read.module_name(number)[0])
             _, pos = read.length(buf, pos)
             _, pos = read.length(buf, pos)
-            pos = read.module_end(buf, pos)
+            _, pos = read.module_parts(buf, pos)
         elif opcode == 0xF5:
             code, pos = read.string(buf, pos)
             facts.needs_version = max(facts.needs_version, 10)

@@ -45,9 +45,9 @@ def value(kind: int, buf: bytes, pos: int, facts: RdbFacts, digester: Digester) 
     if kind == 7:
         number, pos = read.length(buf, pos)
         name, _ = read.module_name(number)
-        pos = read.module_end(buf, pos)
+        parts, pos = read.module_parts(buf, pos)
         facts.modules[name] = facts.modules.get(name, 0) + 1
-        return digester.module(name.encode()), pos
+        return digester.module(name.encode(), parts), pos
     if kind in (22, 24):
         return _field_expiry(kind, buf, pos, facts, digester)
     if kind == 6:

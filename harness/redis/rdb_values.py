@@ -291,22 +291,29 @@ def listpack(blob: bytes) -> list[bytes]:
     return items
 
 
-def module_end(buf: bytes, pos: int) -> int:
-    """Skip a module's value by its own opcodes; the position behind its end mark."""
+def module_parts(buf: bytes, pos: int) -> tuple[list[bytes], int]:
+    """What a module wrote, part by part as its own opcodes tell: numbers, floats and strings.
+
+    What the parts mean only the module knows.
+    """
+    parts: list[bytes] = []
     while True:
         opcode, pos = length(buf, pos)
         if opcode == 0:
-            return pos
+            return parts, pos
         if opcode in (1, 2):
-            _, pos = length(buf, pos)
+            number_, pos = length(buf, pos)
+            part = b"%d" % number_
         elif opcode in (3, 4):
-            pos += 4 if opcode == 3 else 8
-            if pos > len(buf):
-                raise Short(pos)
+            end = pos + (4 if opcode == 3 else 8)
+            if end > len(buf):
+                raise Short(end)
+            part, pos = buf[pos:end], end
         elif opcode == 5:
-            _, pos = string(buf, pos)
+            part, pos = string(buf, pos)
         else:
             raise Damaged("a module's value has an opcode that does not exist")
+        parts += (b"%d" % opcode, part)
 
 
 _MODULE_CHARS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"

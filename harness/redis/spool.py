@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
-from .digest import CANARY, NEVER, NO_DIGEST, RECORD, TYPES, Digester, KeyClasses, Value
+from .digest import CANARY, MODULE, NEVER, NO_DIGEST, RECORD, TYPES, Digester, KeyClasses, Value
 
 _BUCKETS: Final = 256
 _FLUSH: Final = 32 << 10
@@ -124,7 +124,8 @@ class Differences:
     """What differs between an expected and an observed source, counted by kind of key.
 
     Each counter's keys are (kind of key, type, database). `moved` are keys that came back in another
-    database; `side` differs in hash-field expiry or a stream's groups while the content proper agrees.
+    database; `side` differs in hash-field expiry, a stream's groups or what a module wrote, while the content
+    proper agrees.
     `expired` counts keys left out because their time had come.
     """
 
@@ -237,13 +238,18 @@ def _pair(left: bytes, right: bytes | None, expected: Spool, past_ms: int, found
         found.type[label] += 1
     elif a[3] != b[3] and not fields_gone:
         found.value[label] += 1
-    elif a[4] != b[4] and not fields_gone:
+    elif a[4] != b[4] and not fields_gone and not _untold(a, b):
         found.side[label] += 1
     if a[5] != b[5]:
         found.expiry[label] += 1
         if b[5] == NEVER:
             found.expiry_lost[label] += 1
     return True
+
+
+def _untold(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
+    """Whether one of two module values comes from a live server, which shows its type only."""
+    return a[2] == MODULE and (not any(a[4]) or not any(b[4]))
 
 
 def _label(rest: bytes, spool: Spool) -> tuple[str, str, int]:

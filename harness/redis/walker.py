@@ -56,6 +56,10 @@ class Walk:
             self._done = facts, Spool.load(self.scratch / "walk.spool", KeyClasses(names))
         return self._done
 
+    def known(self) -> RdbFacts | None:
+        """What the file says, if that is known by now."""
+        return self._done[0] if self._done else None
+
     def close(self) -> None:
         """End the second process if it still runs, and give the disk space back."""
         if self._child is not None:

@@ -199,6 +199,7 @@ def pack(*words: Word) -> bytes:
 
 def _connect(address: Address, timeout_s: float) -> socket.socket:
     where = address.unix_socket or f"{address.host}:{address.port}"
+    plain: socket.socket | None = None
     try:
         if address.unix_socket:
             plain = socket.socket(socket.AF_UNIX)
@@ -213,6 +214,8 @@ def _connect(address: Address, timeout_s: float) -> socket.socket:
         context = ssl.create_default_context(cafile=address.ca_file)
         return context.wrap_socket(plain, server_hostname=address.host)
     except (OSError, ValueError) as error:
+        if plain is not None:
+            plain.close()
         raise ConfigError(
             f"no connection to the server: {getattr(error, 'strerror', None) or type(error).__name__}",
             where=where,

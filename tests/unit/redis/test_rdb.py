@@ -115,7 +115,8 @@ def test_functions_modules_and_their_names() -> None:
     assert facts.damage is None
     assert facts.libraries == {"mylib": D.library(code)}
     assert facts.modules == {"MBbloom--": 1} and facts.module_aux == {"MBbloom--"}
-    assert keys[0, b"filter"][0] == D.module(b"MBbloom--")
+    parts = [b"2", b"5", b"5", b"data", b"4", bytes(8), b"3", bytes(4)]
+    assert keys[0, b"filter"][0] == D.module(b"MBbloom--", parts)
     assert (0, b"after") in keys
 
 
@@ -175,3 +176,11 @@ def test_lzf_never_looks_before_its_start() -> None:
         lzf.unpack(b"\x20\x05", 3)
     with pytest.raises(lzf.LzfError):
         lzf.unpack(b"\x05ab", 6)
+
+
+def test_how_a_module_s_strings_are_packed_makes_no_difference() -> None:
+    module = b"\x81" + (1 << 10).to_bytes(8, "big")
+    seen = []
+    for text in (string(b"a" * 30), b"\x80" + (30).to_bytes(4, "big") + b"a" * 30, string(b"b" * 30)):
+        seen.append(read(rdb(b"\x07" + string(b"k") + module + b"\x05" + text + b"\x00"))[1])
+    assert seen[0] == seen[1] != seen[2]
