@@ -135,7 +135,7 @@ def _read(subject: RestoredPostgres, every: Iterable[Group]) -> list[Written]:
             if found[key].table:  # else its rows hold nothing that could differ
                 names[database, target] = found[key]
     ways = {}
-    for one, lines in _lines(subject, names):
+    for one, lines in _lines(subject, names) if names else ():
         if id(one) not in ways:
             with subject.connect(one.group.database) as conn:
                 ways[id(one)] = normaliser(conn, one.group.written, one.columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 import threading
 import time
@@ -22,6 +23,7 @@ from ..model import Artifact, Stage, Teardown
 from ..sandbox import PostgresRequest, Server, postgres_sandbox
 from ..settings import Settings
 from . import source
+from .byte_order import ByteOrder
 from .facts import DumpFacts
 from .load import Loaded, Loader
 from .physical import UNPACKED, BaseBackup
@@ -219,8 +221,10 @@ def _load(subject: RestoredPostgres, server: Server) -> None:
     """Globals, then the backup, then the proof of its rows; a watchdog cancels what outlives the deadline."""
     ctx, facts = subject.ctx, subject.facts_of_file
     live: list[Connection] = []
+    order = ByteOrder(functools.partial(connect, server))
 
     def opened(database: str) -> Connection:
+        order.begin(database)
         conn = connect(server, database)
         live.append(conn)
         return conn
@@ -252,6 +256,7 @@ def _load(subject: RestoredPostgres, server: Server) -> None:
             subject.problem = problem
         finally:
             loader.close()
+        order.end()
         subject.databases = tuple(_filled(subject, opened))
         subject.database = _judged(subject)
         if subject.problem is None:
