@@ -39,6 +39,7 @@ CREATE AGGREGATE z.total(int) (SFUNC = int4pl, STYPE = int, INITCOND = '0');
 CREATE FUNCTION z.same(text, text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT lower($1) = lower($2)';
 CREATE OPERATOR z.=== (LEFTARG = text, RIGHTARG = text, FUNCTION = z.same, COMMUTATOR = OPERATOR(z.===));
 CREATE FUNCTION z.pair_text(z.pair) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT ($1).b';
+ALTER FUNCTION z.pair_text(z.pair) DEPENDS ON EXTENSION postgres_fdw;
 CREATE CAST (z.pair AS text) WITH FUNCTION z.pair_text(z.pair) AS ASSIGNMENT;
 CREATE TABLE z.parent (
   id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -331,6 +332,14 @@ MUTATIONS: tuple[tuple[str, str, str], ...] = (
     ("ALTER ROLE zoo_app PASSWORD NULL", "role password", "method"),
     ("REVOKE zoo_reader FROM zoo_app", "membership", ""),
     ("ALTER ROLE zoo_app RESET statement_timeout", "setting", ""),
+    ("REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC", "system privileges", "+"),
+    ("GRANT USAGE ON FOREIGN DATA WRAPPER postgres_fdw TO zoo_app", "system privileges", "+"),
+    ("REVOKE USAGE ON TYPE public.citext FROM PUBLIC", "system privileges", "+"),
+    ("REVOKE USAGE ON SCHEMA pg_catalog FROM PUBLIC", "system privileges", "+"),
+    ("GRANT SELECT (rolname) ON pg_catalog.pg_authid TO zoo_app", "system privileges", "+"),
+    ("ALTER FUNCTION z.pair_text(z.pair) NO DEPENDS ON EXTENSION postgres_fdw", "extension dependency", ""),
+    ("ALTER MATERIALIZED VIEW z.sums ALTER n SET STATISTICS 7", "materialized view", "column tuning"),
+    ("ALTER MATERIALIZED VIEW z.sums ALTER n SET (n_distinct = 7)", "materialized view", "column tuning"),
     ("UPDATE pg_database SET datconnlimit = 9 WHERE datname = current_database()", "database", "connection limit"),
 )  # fmt: skip
 

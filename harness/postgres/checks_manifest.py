@@ -31,6 +31,10 @@ _OPTIONS: Final = {  # class -> what recovery lacks, how to have it in the dump
         "back up roles too: pg_dumpall --globals-only; give the file with --globals",
     ),
     "role passwords": ("role passwords", "dump globals without --no-role-passwords"),
+    "settings of all roles": (
+        "what ALTER ROLE ALL SET gave every role: no dump holds that",
+        "keep the statement with the procedure, and run it after restoring",
+    ),
     "publications": ("publications", "dump without --no-publications"),
     "subscriptions": ("subscriptions", "dump without --no-subscriptions"),
     "tablespaces": ("which tablespace things lie in", "dump without --no-tablespaces"),

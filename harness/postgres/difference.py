@@ -15,7 +15,7 @@ MISSING, ADDED, CHANGED = "missing", "added", "changed"
 RIGHTS: Final = frozenset({"privileges", "default privileges", "system privileges"})
 ROLES: Final = frozenset({"role", "role password", "membership", "tablespace"})
 
-_LIGHT_KINDS: Final = frozenset({"comment"})
+_LIGHT_KINDS: Final = frozenset({"comment", "extension dependency"})
 _HAND_WORK: Final = frozenset(
     (
         *("extension", "role", "role password", "membership", "setting", "database", "owner", "privileges"),
@@ -34,6 +34,7 @@ _HAND_WORK: Final = frozenset(
 _LIGHT: Final = frozenset(
     (
         *(("", name) for name in ("tablespace", "statistics target", "compression", "storage", "clustered")),
+        ("materialized view", "column tuning"),
         *(("function", name) for name in ("cost", "rows", "support")),
         *(("sequence", "cache"), ("statistics", "target"), ("extension", "version")),
     )

@@ -7,6 +7,7 @@ from typing import Final
 from .fingerprint import Query, own
 
 DATABASE: Final = "this database"
+ALL_ROLES: Final = "all roles"  # ALTER ROLE ALL SET: for every role in every database
 _ROLE = "coalesce((SELECT rolname FROM pg_roles WHERE oid = {}), 'PUBLIC')"
 
 
@@ -26,11 +27,20 @@ FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datna
 
 def _settings(major: int) -> str:
     return f"""
-SELECT CASE WHEN s.setrole = 0 THEN '{DATABASE}' ELSE 'role ' || quote_ident(r.rolname)
+SELECT CASE WHEN s.setrole = 0 AND s.setdatabase = 0 THEN '{ALL_ROLES}' WHEN s.setrole = 0 THEN '{DATABASE}' ELSE 'role ' || quote_ident(r.rolname)
     || CASE WHEN s.setdatabase = 0 THEN '' ELSE ' in {DATABASE}' END END AS object,
   'role ' || quote_ident(r.rolname) AS "of", s.setconfig AS "setting#settings"
 FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole LEFT JOIN pg_database d ON d.oid = s.setdatabase
 WHERE (s.setdatabase = 0 OR d.datname = current_database()) AND (s.setrole = 0 OR r.rolname !~ '^pg_')"""
+
+
+def _extension_dependencies(major: int) -> str:
+    """ALTER ... DEPENDS ON EXTENSION: what goes when the extension is dropped."""
+    return """
+SELECT i.type || ' ' || i.identity || ' on ' || quote_ident(e.extname) AS object, i.type || ' ' || i.identity AS "of",
+  'yes' AS present
+FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid, pg_identify_object(d.classid, d.objid, d.objsubid) i
+WHERE d.deptype = 'x' AND d.refclassid = 'pg_extension'::regclass"""
 
 
 def _roles(major: int) -> str:
@@ -142,6 +152,7 @@ FROM pg_subscription s WHERE s.subdbid = (SELECT oid FROM pg_database WHERE datn
 QUERIES: Final = (
     Query("database", _database),
     Query("setting", _settings),
+    Query("extension dependency", _extension_dependencies),
     Query("role", _roles),
     Query("role password", _passwords),
     Query("membership", _memberships),

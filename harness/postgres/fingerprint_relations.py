@@ -127,8 +127,17 @@ def _views(major: int) -> str:
 
 
 def _matviews(major: int) -> str:
+    tuning = f"""
+  (SELECT array_agg(format('%I %s', a.attname, x) ORDER BY a.attnum) FROM pg_attribute a
+    JOIN pg_type t ON t.oid = a.atttypid, LATERAL (SELECT nullif(concat_ws(' ',
+      'statistics ' || nullif(a.attstattarget, -1), 'compression ' || nullif(a.attcompression::text, ''),
+      CASE WHEN a.attstorage <> t.typstorage THEN 'storage ' || a.attstorage::text END,
+      (SELECT string_agg(o, ' ' ORDER BY o) FROM unnest(a.attoptions) o WHERE o !~ '^{_STAMP}=')), '') AS x) z
+    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND x IS NOT NULL) AS "column tuning"
+"""
     return _view(
-        "m", f', c.relispopulated AS populated, {_METHOD} AS "access method", {_SPACE} AS tablespace'
+        "m",
+        f', c.relispopulated AS populated, {_METHOD} AS "access method", {_SPACE} AS tablespace, {tuning}',
     )
 
 

@@ -102,25 +102,43 @@ FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON
 WHERE a.attacl IS NOT NULL AND NOT a.attisdropped AND {user_schema()}{parameters}"""
 
 
+_IN_CATALOG: Final = "c.{schema} = 'pg_catalog'::regnamespace AND c.oid < 16384"
+_SYSTEM: Final = (  # catalog, its columns of ACL and owner, acldefault's letter, what is the server's own
+    ("pg_proc", "proacl", "proowner", "'f'", _IN_CATALOG.format(schema="pronamespace")),
+    ("pg_class", "relacl", "relowner", "CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\"",
+     _IN_CATALOG.format(schema="relnamespace")),
+    ("pg_type", "typacl", "typowner", "'T'", _IN_CATALOG.format(schema="typnamespace")),
+    ("pg_namespace", "nspacl", "nspowner", "'n'", "c.nspname = 'pg_catalog'"),
+    ("pg_language", "lanacl", "lanowner", "'l'", "false"),
+    ("pg_foreign_data_wrapper", "fdwacl", "fdwowner", "'F'", "false"),
+    ("pg_foreign_server", "srvacl", "srvowner", "'S'", "false"),
+)  # fmt: skip
+
+
 def _system_privileges(major: int) -> str:
     """What was granted or revoked on objects of the server or of extensions, against how they were installed."""
+
+    def sorted_acl(acl: str) -> str:
+        return f"(SELECT array_agg(x::text ORDER BY x::text) FROM unnest({acl}) x)"
+
     parts = []
-    for catalog, acl, schema in (
-        ("pg_proc", "proacl", "pronamespace"),
-        ("pg_class", "relacl", "relnamespace"),
-    ):
-        letter = "'f'" if catalog == "pg_proc" else "CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\""
-        owner = "proowner" if catalog == "pg_proc" else "relowner"
+    for catalog, acl, owner, letter, ours in _SYSTEM:
+        member = f"EXISTS (SELECT FROM pg_depend e WHERE e.classid = '{catalog}'::regclass AND e.objid = c.oid AND e.deptype = 'e')"
         parts.append(f"""
 SELECT i.type || ' ' || i.identity AS object, NULL AS "of",
   {_GRANTEES.format(owner=f"c.{owner}", acl="c." + acl)} AS "#map"
 FROM {catalog} c LEFT JOIN pg_init_privs p ON p.classoid = '{catalog}'::regclass AND p.objoid = c.oid AND p.objsubid = 0,
   pg_identify_object('{catalog}'::regclass, c.oid, 0) i
-WHERE c.{acl} IS NOT NULL AND (c.{schema} = 'pg_catalog'::regnamespace AND c.oid < 16384 OR EXISTS (SELECT FROM pg_depend e
-    WHERE e.classid = '{catalog}'::regclass AND e.objid = c.oid AND e.deptype = 'e'))
-  AND (SELECT array_agg(x::text ORDER BY x::text) FROM unnest(c.{acl}) x) IS DISTINCT FROM
-      (SELECT array_agg(x::text ORDER BY x::text)
-       FROM unnest(coalesce(p.initprivs, acldefault({letter}, c.{owner}))) x)""")
+WHERE c.{acl} IS NOT NULL AND ({ours} OR {member})
+  AND {sorted_acl(f"c.{acl}")} IS DISTINCT FROM {sorted_acl(f"coalesce(p.initprivs, acldefault({letter}, c.{owner}))")}""")
+        if catalog == "pg_class":
+            parts.append(f"""
+SELECT i.type || ' ' || i.identity, NULL, {_GRANTEES.format(owner="c.relowner", acl="a.attacl")}
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+LEFT JOIN pg_init_privs p ON p.classoid = 'pg_class'::regclass AND p.objoid = c.oid AND p.objsubid = a.attnum,
+  pg_identify_object('pg_class'::regclass, c.oid, a.attnum) i
+WHERE a.attacl IS NOT NULL AND NOT a.attisdropped AND {ours}
+  AND {sorted_acl("a.attacl")} IS DISTINCT FROM {sorted_acl("p.initprivs")}""")
     return "\nUNION ALL ".join(parts)
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from .difference import ADDED, CHANGED, RIGHTS, ROLES, Comparison, Difference, Facts, Omitted, Way
 from .fingerprint import OF
-from .fingerprint_cluster import DATABASE
+from .fingerprint_cluster import ALL_ROLES, DATABASE
 from .fingerprint_rights import OWNER
 
 _LOCALE: Final = frozenset({"collate", "ctype", "locale", "locale provider", "locale rules"})
@@ -20,6 +20,7 @@ def without_left_out(
     for step in (
         _servers,
         _database,
+        _all_roles,
         _roles,
         _ownership,
         _privileges,
@@ -60,6 +61,17 @@ def _database(
             return found
         return _without(found, lambda d, p: d.kind == "database" and p in _LOCALE)
     return _leave_out(found, about, "database", result)
+
+
+def _all_roles(
+    found: list[Difference], source: Facts, copy: Facts, way: Way, result: Comparison
+) -> list[Difference]:
+    """ALTER ROLE ALL SET: neither pg_dump nor pg_dumpall writes it (PostgreSQL 14 to 18)."""
+
+    def about(d: Difference) -> bool:
+        return d.kind == "setting" and d.object == ALL_ROLES and d.what != ADDED
+
+    return _leave_out(found, about, "settings of all roles", result)
 
 
 def _roles(

@@ -15,6 +15,8 @@ Left = Literal[
     "comments",
     "security labels",
     "roles",
+    "role passwords",
+    "settings of all roles",
     "publications",
     "subscriptions",
     "tablespaces",

@@ -96,6 +96,22 @@ def test_objects_rows_sequences_large_objects(server: Server, manifest: Manifest
     assert "SELECT 2" not in text and "'one'" not in text
 
 
+def test_settings_of_all_roles_are_in_no_dump(server: Server) -> None:
+    query(server, "postgres", "ALTER ROLE ALL SET log_min_duration_statement = '1min'")
+    try:
+        clone(server, "zoo", "for_all", "ALTER DATABASE for_all SET lock_timeout = '1min'")
+        manifest = manifest_of(server, "for_all")
+    finally:
+        query(server, "postgres", "ALTER ROLE ALL RESET ALL")
+    assert set(manifest.facts["objects"]["setting"]) >= {"all roles", "this database"}
+    subject = copy(server, manifest, "restored")
+    assert told(subject) == {
+        "settings of all roles": Severity.MEDIUM,
+        "setting this database": Severity.HIGH,
+        "zoo.sql": Severity.MEDIUM,
+    }
+
+
 def test_a_missing_table_is_said_once(server: Server, manifest: Manifest) -> None:
     subject = copy(server, manifest, "lost_table", "DROP TABLE z.child CASCADE")
     found = told(subject)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import report_samples as samples
 
+from harness.postgres.checks_manifest import _OPTIONS
 from harness.report import html, text
 
 HARNESS = Path(html.__file__).parents[1]
@@ -93,6 +94,14 @@ def test_what_has_no_translation_is_marked_as_english() -> None:
     good = html.render(samples.evidence(samples.postgres(), samples.redis()), "pt-BR")
     assert "<p>Todos os 2 backups foram restaurados e comprovados.</p>" in good  # nor is Portuguese
     assert "faça um novo backup agora e guarde este para a investigação" in page
+
+
+def test_what_a_dump_leaves_out_is_translated_whole() -> None:
+    said = text.Words("pt-BR").said
+    for lacks, remedy in _OPTIONS.values():
+        found, lang = said(f"the backup does not hold {lacks} (3 objects, such as a, b)")
+        assert lang == "pt-BR" and lacks not in found
+        assert said(remedy)[1] == "pt-BR", remedy
 
 
 if __name__ == "__main__":
