@@ -88,7 +88,7 @@ def _patterns(lang: str) -> tuple[tuple[str, re.Pattern[str], str], ...]:
             pieces = _HOLE.split(source)
             pattern = re.compile("(.*?)".join(re.escape(p) for p in pieces), re.S)
             made.append((pieces[0], pattern, translation))
-    return tuple(sorted(made, key=lambda p: -len(p[1].pattern)))
+    return tuple(sorted(made, key=lambda p: -len(p[1].pattern.replace("(.*?)", ""))))  # most words first
 
 
 @dataclass(frozen=True)
