@@ -197,6 +197,15 @@ def row_security(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
                     expected="on",
                     observed="off",
                 )
+        for name, role in usability.roles_shut_out(conn) if subject.manifest is None else ():
+            yield self.finding(
+                f"table {name}",
+                f"a restrictive policy is for role {role}, but none lets that role see a row: one seems lost",
+                severity=Severity.HIGH,
+                expected="a permissive policy",
+                observed="none",
+                remedy="compare the policies with the source; give a manifest, which tells them all",
+            )
 
 
 @check(

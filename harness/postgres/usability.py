@@ -174,6 +174,23 @@ def policies_without_security(conn: Connection) -> list[str]:
     ]
 
 
+def roles_shut_out(conn: Connection) -> list[tuple[str, str]]:
+    """(table, role) where a restrictive policy is for the role by name, but no permissive one lets it see a row."""
+    return [
+        (table, role)
+        for table, role in run(
+            conn,
+            f"""
+SELECT DISTINCT {_NAME}, r.rolname FROM pg_policy p JOIN {_RELATION} ON c.oid = p.polrelid
+JOIN pg_roles r ON r.oid = ANY (p.polroles)
+WHERE NOT p.polpermissive AND c.relrowsecurity AND {user_schema()} AND NOT r.rolsuper AND NOT r.rolbypassrls
+  AND r.oid <> c.relowner AND NOT EXISTS (SELECT FROM pg_policy o, unnest(o.polroles) x
+    WHERE o.polrelid = c.oid AND o.polpermissive AND (x = 0 OR pg_has_role(r.oid, x, 'USAGE')))
+ORDER BY 1, 2""",
+        )
+    ]
+
+
 def unusable_views(conn: Connection) -> Iterator[tuple[str, str]]:
     """(view, kind of error) of views that cannot be planned with the database's own search_path.
 

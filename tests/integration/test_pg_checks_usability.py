@@ -106,6 +106,21 @@ def test_indexes_views_triggers_row_security(server: Server) -> None:
     }
 
 
+def test_a_role_that_a_lost_policy_shuts_out(server: Server) -> None:
+    policy = "CREATE POLICY less ON z.tenant AS RESTRICTIVE FOR SELECT TO zoo_app, zoo_reader USING (id > 5)"
+    found = subject(server, "restricted", policy, "DROP POLICY own_rows ON z.tenant")
+    told_of = findings(checks.row_security, found)
+    assert {f.object: f.severity for f in told_of} == {"table z.tenant": Severity.HIGH}
+    assert len(told_of) == 2 and "zoo_app" in told_of[0].message
+    assert findings(checks.row_security, replace(found, manifest=manifest_of(server, "restricted"))) == []
+    # own_rows is for zoo_app, a member of zoo_reader; not the other way round
+    kept = subject(server, "restricted_less", policy)
+    assert ["zoo_reader" in f.message for f in findings(checks.row_security, kept)] == [True]
+    assert (
+        findings(checks.row_security, subject(server, "shown", "CREATE POLICY a ON z.tenant", policy)) == []
+    )
+
+
 def test_constraints_are_scanned_when_rows_may_have_come_later(server: Server) -> None:
     found = subject(
         server,
