@@ -42,6 +42,8 @@ _ROLE: Final = re.compile(r'role "(.+)" does not exist')
 _TABLESPACE: Final = re.compile(
     r'(?:tablespace|invalid value for parameter "default_tablespace":) "(.+?)"(?: does not exist)?$'
 )
+# What Debian's 15.20 puts on every column by itself; its own pg_dump leaves it out, a newer one does not.
+_STAMP: Final = re.compile(rb"ALTER \w[\w ]* .+ ALTER COLUMN .+ SET \(pg_attver=\d+\)\Z", re.S)
 _VERBS: Final = {
     b"CREATE",
     b"ALTER",
@@ -108,6 +110,8 @@ def harmless(statement: bytes, error: psycopg.Error) -> bool:
         return not head.startswith(
             (b"SET ROLE", b"SET SESSION AUTH", b"SET CLIENT_ENCODING", b"SET STANDARD_CONFORMING")
         )
+    if isinstance(error, errors.InvalidParameterValue) and _STAMP.match(statement):
+        return True
     if isinstance(error, _ABSENT) and _DROPS.match(statement):
         return True
     # DROP DATABASE of the sandbox's own, or of a database the cluster dump is about to fill

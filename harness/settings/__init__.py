@@ -90,6 +90,9 @@ class Settings(Section):
     waivers: tuple[Waiver, ...] = ()
 
 
+_MERGE = "tag:yaml.org,2002:merge"
+
+
 class _UniqueLoader(yaml.SafeLoader):
     """SafeLoader that refuses a key written twice: the second would silently win."""
 
@@ -97,6 +100,8 @@ class _UniqueLoader(yaml.SafeLoader):
 def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Hashable, Any]:
     seen: set[Hashable] = set()
     for key_node, _ in node.value:
+        if key_node.tag == _MERGE:  # `<<: *other` brings other's keys, which our own ones override
+            continue
         key = loader.construct_object(key_node, deep=True)
         if isinstance(key, Hashable):
             if key in seen:

@@ -36,6 +36,7 @@ def refused(kind: type[psycopg.Error], **parts: str) -> psycopg.Error:
         ("CREATE ROLE postgres", errors.DuplicateObject),
         ("CREATE EXTENSION plpgsql", errors.DuplicateObject),
         ("CREATE SCHEMA public", errors.DuplicateSchema),
+        ('ALTER TABLE ONLY "a b".t ALTER COLUMN c SET (pg_attver=28066320)', errors.InvalidParameterValue),
     ],
 )
 def test_what_every_good_dump_may_cause(sql, error):
@@ -51,6 +52,8 @@ def test_what_every_good_dump_may_cause(sql, error):
         ("ALTER TABLE public.t ADD CONSTRAINT k CHECK (a > 1)", errors.UndefinedTable),
         ("SELECT pg_catalog.lo_open('42', 1)", errors.UndefinedObject),
         ("CREATE SCHEMA app", errors.DuplicateSchema),
+        ("ALTER TABLE public.t ALTER COLUMN c SET (n_distinct=x)", errors.InvalidParameterValue),
+        ("ALTER TABLE public.t ALTER c SET (pg_attver=1), DROP COLUMN d", errors.InvalidParameterValue),
         ("DROP TABLE public.t", errors.DependentObjectsStillExist),
     ],
 )
