@@ -102,6 +102,35 @@ def rdb_whole(self: Check, subject: RedisSubject) -> Iterator[Finding]:
         )
 
 
+@check(
+    "redis.check-tool",
+    proves="file",
+    severity="high",
+    needs_server=False,
+    remedy="compare with what our own checks and the server say; use another backup if in doubt",
+)
+def check_tool(self: Check, subject: RedisSubject) -> Iterator[Finding]:
+    """The official check tool of the version that loads the backup has no complaint about any part of it."""
+    if subject.opinion is None:
+        raise NotRun("the official check tool was not run: no server was started for this backup")
+    rdb, aof = subject.facts.rdb(), subject.facts.aof
+    changed = rdb and rdb.stated_crc and rdb.stated_crc != rdb.computed_crc
+    if (rdb and rdb.damage) or changed or (aof and (aof.damage or aof.open_transaction)):
+        raise NotRun("what is wrong with the file is told above")
+    opinion = subject.opinion.wait()
+    for name in opinion.complaints:
+        yield self.finding(
+            name,
+            "the official check tool refuses this file, which our own checks do not",
+            expected="no complaint",
+            observed=f"a complaint of version {opinion.version}",
+        )
+    if opinion.why:
+        raise NotRun(f"the official check tool was no witness: {opinion.why}")
+    if not opinion.complaints and not opinion.parts:
+        raise NotRun("the official check tool was no witness: it knows no part of this backup")
+
+
 @check("redis.rdb-end", proves="file", severity="critical", needs_server=False, remedy=AGAIN)
 def rdb_end(self: Check, subject: RedisSubject) -> Iterator[Finding]:
     """No keys lie behind the RDB's end mark, where servers do not look."""
@@ -357,6 +386,7 @@ CHECKS: Final = (
     archive_whole,
     archive_data,
     rdb_whole,
+    check_tool,
     rdb_end,
     rdb_header,
     rdb_counts,

@@ -15,6 +15,7 @@ from .aof import AofFacts
 from .digest import Digester
 from .layout import Layout, Problem
 from .live import LiveFacts
+from .opinion import Opinion
 from .rdb import RdbFacts
 from .spool import Differences, Spool
 from .walker import Walk
@@ -73,6 +74,7 @@ class RedisSubject:
     queues: dict[str, dict[str, int]] = field(default_factory=dict)  # declared queue -> jobs per state
     rehearsed: tuple[Problem, ...] | None = None  # the recovery with the user's own redis.conf
     not_rehearsed: str | None = None  # why that could not be tried here
+    opinion: Opinion | None = None  # what the official check tool says, perhaps still under way
     against_source: tuple[Differences, Spool] | None = None  # manifest against backup, made once
 
     @property

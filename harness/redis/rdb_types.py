@@ -29,7 +29,7 @@ def value(kind: int, buf: bytes, pos: int, facts: RdbFacts, digester: Digester) 
             items.append(item)
         if kind == 4:
             return digester.hash(read.pairs(items), {}), pos
-        return (digester.list if kind == 1 else digester.set)(items), pos
+        return digester.list(items) if kind == 1 else digester.set(read.members(items)), pos
     if kind in (3, 5):
         count, pos = read.count(buf, pos)
         scored = []
@@ -37,7 +37,7 @@ def value(kind: int, buf: bytes, pos: int, facts: RdbFacts, digester: Digester) 
             item, pos = read.string(buf, pos)
             score, pos = (read.text_score if kind == 3 else read.binary_score)(buf, pos)
             scored.append((item, score))
-        return digester.zset(scored), pos
+        return digester.zset(read.unique(scored)), pos
     if kind in (14, 18):
         return _quicklist(kind, buf, pos, digester)
     if kind in (15, 19, 21):
@@ -71,7 +71,7 @@ def _compact(kind: int, blob: bytes, digester: Digester) -> Value:
         return digester.hash(read.pairs((read.ziplist if kind == 13 else read.listpack)(blob)), {})
     items = read.listpack(blob)
     if kind == 20:
-        return digester.set(items)
+        return digester.set(read.members(items))
     if len(items) % 3:
         raise Damaged("a hash with field expiry is not made of triples")
     expiry = {f: int(t) for f, t in zip(items[::3], items[2::3], strict=True) if t != b"0"}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 from . import lzf
@@ -152,7 +153,20 @@ def scored(items: Sequence[bytes]) -> list[tuple[bytes, float]]:
     """Member, score, member, score ... as pairs."""
     if len(items) % 2:
         raise Damaged("a sorted set has a member without a score")
-    return [(items[i], number(items[i + 1])) for i in range(0, len(items), 2)]
+    return unique([(items[i], number(items[i + 1])) for i in range(0, len(items), 2)])
+
+
+def unique(scored: list[tuple[bytes, float]]) -> list[tuple[bytes, float]]:
+    """Members with their scores, each once: servers refuse anything else, some of them only when asked to."""
+    members([member for member, _ in scored], "a sorted set")
+    return scored
+
+
+def members(items: list[bytes], what: str = "a set") -> list[bytes]:
+    """Members, each once."""
+    if len(set(items)) != len(items):
+        raise Damaged(f"{what} holds a member twice")
+    return items
 
 
 def intset(blob: bytes) -> list[bytes]:
@@ -163,7 +177,10 @@ def intset(blob: bytes) -> list[bytes]:
     if width not in (2, 4, 8) or len(blob) != 8 + width * count:
         raise Damaged("an intset has a wrong size")
     code = {2: "h", 4: "i", 8: "q"}[width]
-    return [b"%d" % n for n in struct.unpack(f"<{count}{code}", blob[8:])]
+    numbers = struct.unpack(f"<{count}{code}", blob[8:])
+    if any(a >= b for a, b in pairwise(numbers)):
+        raise Damaged("an intset is out of order: servers do not find its members")
+    return [b"%d" % n for n in numbers]
 
 
 def zipmap(blob: bytes) -> dict[bytes, bytes]:

@@ -116,9 +116,10 @@ def _look(server: Server, case: _Case, ctx: DrillContext) -> list[Problem]:
         info, seconds = wire.info(), int(wire.call("TIME")[0])
         expected = _alive(case.expected, (seconds + 1) * 1000) if case.expected else 0
         problems = _evicting(info, case.conf)
-        if info.get("evicted_keys", "0") == "0":
+        evicted = info.get("evicted_keys", "0") != "0"  # then keys are missing, and it is told why
+        if not evicted:
             problems = _complete(wire, keys, expected, case, ctx) + _cut(server) + problems
-        if server.shared is not None and case.facts.layout.rdb:
+        if server.shared is not None and case.facts.layout.rdb and not evicted:
             with contextlib.suppress(ServerGone, Refused):
                 wire.call("SHUTDOWN")
             problems += _overwritten(server.shared / case.rdb, keys, expected)

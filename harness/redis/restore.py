@@ -23,6 +23,7 @@ from ..model import Measured, SandboxInfo, Stage
 from ..sandbox import RedisRequest, Server, ServerDied, redis_sandbox
 from .facts import RedisFacts, RedisSubject
 from .live import LiveFacts, ServerGone, read_all
+from .opinion import ask
 from .rehearse import needs, rehearse
 from .spool import Spool
 from .wire import Address, Wire
@@ -60,6 +61,8 @@ def restore(inspection: Inspection, ctx: DrillContext) -> Iterator[RedisSubject]
     began = time.perf_counter()
     with contextlib.ExitStack() as stack:
         request = _request(facts, ctx.scratch)
+        subject.opinion = ask(facts, request, ctx)
+        stack.callback(subject.opinion.stop)
         server = _start(request, facts, ctx, stack)
         if isinstance(server, str):
             subject.refused = server

@@ -216,6 +216,12 @@ def _hear(instance: Instance, key: str, deadline: float) -> object | None:
         return instance.told.get(key)
 
 
+def ended(instance: Instance, deadline: float) -> int | None:
+    """The exit code of a program that ends by itself; None when it still runs at the deadline."""
+    code = _hear(instance, "exit_code", deadline)
+    return code if isinstance(code, int) else None
+
+
 def limit(instance: Instance) -> str | None:
     """The limit that ended the server, "memory" or "disk". Known before clients notice the end."""
     passed = _hear(instance, "limit", time.monotonic())

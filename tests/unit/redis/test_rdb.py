@@ -184,3 +184,20 @@ def test_how_a_module_s_strings_are_packed_makes_no_difference() -> None:
     for text in (string(b"a" * 30), b"\x80" + (30).to_bytes(4, "big") + b"a" * 30, string(b"b" * 30)):
         seen.append(read(rdb(b"\x07" + string(b"k") + module + b"\x05" + text + b"\x00"))[1])
     assert seen[0] == seen[1] != seen[2]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"\x02\x01k\x02" + string(b"a") + string(b"a"),
+        b"\x14\x01k" + string(listpack(b"a", b"b", b"a")),
+        b"\x05\x01k\x02" + (string(b"a") + bytes(8)) * 2,
+        b"\x11\x01k" + string(listpack(b"a", b"1", b"a", b"2")),
+        b"\x0b\x01k" + string(bytes((2, 0, 0, 0, 2, 0, 0, 0)) + b"\x05\x00\x01\x00"),
+        b"\x0b\x01k" + string(bytes((2, 0, 0, 0, 2, 0, 0, 0)) + b"\x05\x00\x05\x00"),
+    ],
+    ids=["set", "set listpack", "zset", "zset listpack", "intset order", "intset twice"],
+)
+def test_what_no_server_writes_under_a_right_checksum(value: bytes) -> None:
+    facts, _ = read(rdb(b"\xfe\x00" + value, b"REDIS0011"))
+    assert facts.damage and ("twice" in facts.damage or "out of order" in facts.damage)
