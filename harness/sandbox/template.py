@@ -22,7 +22,7 @@ from .. import process
 from ..errors import SandboxError
 from ..process import User
 from ..redact import Secret
-from . import clients, folders, instance
+from . import clients, folders, instance, nameless
 from .binaries import Binaries
 
 _FORMAT = 2  # raise when initdb's options change
@@ -89,9 +89,11 @@ def _make(place: Path, server: Binaries, user: User | None, deadline: float) -> 
         if user:
             os.chown(pwfile, user.uid, user.gid)
         tried = []
+        unnamed = [] if user else nameless.prefix()
         for locale in ("C.UTF-8", "C"):
             done = process.run(
                 [
+                    *unnamed,
                     server.server.parent / "initdb",
                     "-D", home / "data", "-U", "postgres", "-E", "UTF8", f"--locale={locale}",
                     "--auth=scram-sha-256", f"--pwfile={pwfile}", "--no-sync",
@@ -109,7 +111,9 @@ def _make(place: Path, server: Binaries, user: User | None, deadline: float) -> 
             raise SandboxError(
                 f"initdb of PostgreSQL {server.version} failed: {tried[-1]}",
                 where=str(server.server.parent),
-                remedy="Check the installation, or name another one with --postgres-bin",
+                remedy=nameless.REMEDY
+                if unnamed
+                else "Check the installation, or name another one with --postgres-bin",
             )
         fresh = place.with_name(f".new-{place.name}")  # we hold its lock: one of that name is a crashed run's
         shutil.rmtree(fresh, ignore_errors=True)
