@@ -311,6 +311,7 @@ MUTATIONS: tuple[tuple[str, str, str], ...] = (
     ),
     ("COMMENT ON COLUMN z.parent.name IS NULL", "comment", ""),
     ("COMMENT ON PROCEDURE z.work() IS 'plays'", "comment", "text"),
+    ("COMMENT ON LARGE OBJECT 4711 IS 'a picture'", "comment", "+"),
     ("ALTER TABLE z.parent OWNER TO zoo_owner", "owner", "owner"),
     ("ALTER PROCEDURE z.work() OWNER TO zoo_owner", "owner", "owner"),
     ("REVOKE INSERT ON z.parent FROM zoo_app", "privileges", "zoo_app"),

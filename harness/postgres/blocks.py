@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from psycopg import sql
@@ -141,14 +141,33 @@ def _stored(subject: RestoredPostgres, group: Group) -> int | None:
     return int(row[0]) if row else None
 
 
+def _ordered(
+    columns: Sequence[str], wanted: Sequence[str], way: Callable[[bytes], bytes] | None
+) -> Callable[[bytes], bytes] | None:
+    """`way` for rows in another order of columns: partitions loaded through their root keep their own."""
+    if columns == wanted or sorted(columns) != sorted(wanted):
+        return way
+    places = [columns.index(name) for name in wanted]
+
+    def ordered(line: bytes) -> bytes:
+        fields = line.split(b"\t")
+        if len(fields) == len(places):
+            line = b"\t".join([fields[i] for i in places])
+        return way(line) if way else line
+
+    return ordered
+
+
 def _from_file(subject: RestoredPostgres, wanted: Iterable[Group]) -> dict[tuple[str, str], Multiset]:
     """One pass over the file for the rows of these tables."""
     by_index = {i: g for g in wanted for i in g.indexes}
     sets = {(g.database, g.written): Multiset() for g in by_index.values()}
     ways: dict[int, Callable[[bytes], bytes] | None] = {}
     for index, group in by_index.items():
+        columns = subject.facts_of_file.tables[group.indexes[0]].columns
         with subject.connect(group.database) as conn:
-            ways[index] = normaliser(conn, group.written, subject.facts_of_file.tables[index].columns)
+            way = normaliser(conn, group.written, columns)
+        ways[index] = _ordered(subject.facts_of_file.tables[index].columns, columns, way)
     index = -1
     with source.sql_text(subject.artifact, subject.ctx, "compare rows") as text:
         for item in read_dump(text):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -11,6 +12,7 @@ from .facts import DumpFacts, table_entries
 from .restore import RestoredPostgres
 
 _SHOWN: Final = 20
+_ONCE: Final = frozenset({"TABLE", "SEQUENCE", "VIEW", "INDEX", "CONSTRAINT", "FK CONSTRAINT", "TRIGGER"})
 _TAKE_NEW: Final = "use the newest older backup that passes, and take a new one"
 
 
@@ -118,7 +120,19 @@ def one_dump(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
     """The file holds one dump: with a second one appended, the later replaces the earlier while restoring."""
     facts = _readable(subject)
     dumps = len(facts.headers.get("dump", ()))
-    if dumps > 1 and not facts.headers.get("cluster"):
+    if dumps < 2 or facts.headers.get("cluster"):
+        return
+    times = Counter((d, e.type, e.schema, e.name) for d, e in facts.entries if e.data or e.type in _ONCE)
+    if times and max(times.values()) == 1:  # --section, or some tables each
+        yield self.finding(
+            subject.artifact.path.name,
+            f"{dumps} dumps of different things stand in this file: they are not of one moment",
+            severity=Severity.MEDIUM,
+            expected=1,
+            observed=dumps,
+            remedy="take one dump of everything, so that its tables agree with one another",
+        )
+    else:
         yield self.finding(
             subject.artifact.path.name,
             f"{dumps} dumps stand one after the other in this file; each one overwrites the one before",

@@ -205,10 +205,11 @@ def _plan(one: Written, named: tuple[str, ...], row: literals.Values) -> tuple[i
             one.why = _OF_ANOTHER_TYPE
         kept.append(i)
     columns = tuple(names[i] for i in kept)
-    if one.columns not in ((), columns):
+    one.columns = one.columns or columns
+    if sorted(one.columns) != sorted(columns):
         one.why = _MIXED
-    one.columns = columns
-    return tuple(kept)
+        return ()
+    return tuple(kept[columns.index(name)] for name in one.columns)
 
 
 def _stored(

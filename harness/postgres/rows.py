@@ -150,6 +150,8 @@ def _utc(found: re.Match[bytes]) -> bytes:
 def _way(kind: str) -> Callable[[bytes], bytes] | None:
     if kind in _WAYS:
         return _WAYS[kind]
+    if kind.startswith("reg"):  # regclass and the like: `--quote-all-identifiers` quotes them
+        return lambda text: text.translate(None, b'"\\')
     return None if kind in _PLAIN or kind.startswith(("character", "numeric")) else _instants
 
 

@@ -31,6 +31,8 @@ GOOD = {
     "as pg_dump writes it": ROWS,
     "numbers, dates and names of columns by hand": "INSERT INTO public.t (ID, n, s, at)"
     " VALUES ('1', 1.500001, 'ab', '1 Feb 2026 10:00 UTC'), (2, 1e2, '', 'infinity');\n",
+    "columns in another order": "INSERT INTO public.t (id, s) VALUES (1, 'a');\n"
+    "INSERT INTO public.t (s, id) VALUES ('b', 2);\n",
     "a rounded number in the column that it fits": "INSERT INTO public.t (id, n) VALUES (1, 2.999);\n",
 }
 UNCOMPARED = {

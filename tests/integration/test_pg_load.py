@@ -63,7 +63,7 @@ BROKEN = {
     "pg.large-objects": "SELECT pg_catalog.lo_create('77');\nSELECT pg_catalog.lo_unlink('77');\n",
     "pg.hostile": "\\! id\n",
     "pg.contents": "--\n-- Data for Name: t; Type: TABLE DATA; Schema: public; Owner: -\n--\n",
-    "pg.one-dump": HEAD + END,
+    "pg.one-dump": HEAD + T + END,
 }
 
 
@@ -144,6 +144,19 @@ GOOD = {
         "  $$ BEGIN RAISE EXCEPTION 'stop'; END $$;",
     )
     + toc("stop", "EVENT TRIGGER", "CREATE EVENT TRIGGER stop ON login EXECUTE FUNCTION public.stop();")
+    + END,
+    "partitions with their columns in another order, by way of the root": HEAD
+    + toc("p", "TABLE", "CREATE TABLE public.p (id int, s text, t text) PARTITION BY LIST (id);")
+    + toc("p1", "TABLE", "CREATE TABLE public.p1 PARTITION OF public.p FOR VALUES IN (1);")
+    + toc("p2", "TABLE", "CREATE TABLE public.p2 PARTITION OF public.p FOR VALUES IN (2);")
+    + "COPY public.p (id, s, t) FROM stdin;\n1\ta\t\\N\n\\.\n"
+    + "COPY public.p (t, s, id) FROM stdin;\nx\tb\t2\n\\.\n"
+    + END,
+    "two tables in a file of two dumps": HEAD + U + END + HEAD + T + END,
+    "names quoted by --quote-all-identifiers": HEAD
+    + T
+    + toc("r", "TABLE", "CREATE TABLE public.r (r regclass, a regtype[]);")
+    + 'COPY public.r (r, a) FROM stdin;\n"public"."t"\t{"\\\\"public\\\\".\\\\"t\\\\""}\n\\.\n'
     + END,
     "inside a transaction": HEAD + "BEGIN;\n" + T + "COMMIT;\n" + END,
 }
