@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from ..check import Check, NotRun, check
-from ..model import Finding, Proves, Severity
+from ..errors import ArtifactError
+from ..model import Artifact, Finding, Proves, Severity
+from ..stream import Stream, open_file
 from .facts import DumpFacts, table_entries
 from .restore import RestoredPostgres
 
@@ -23,14 +25,20 @@ def file_kind(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
     if artifact.format == "encrypted":
         raise NotRun("the backup is encrypted; give the decrypted file to judge it", blocking=True)
     if artifact.format == "unknown":
-        what = (
-            "is empty" if artifact.bytes == 0 or not subject.facts_of_file.statements else "is something else"
-        )
+        start = _start(artifact)
+        if start == b"":
+            message, remedy = "this is no PostgreSQL backup: the file is empty", None
+        elif start.startswith((b"\xff\xfe", b"\xfe\xff")):
+            message = "the file is UTF-16 text, as PowerShell's > writes it: psql cannot read it"
+            remedy = "write with pg_dump --file; what is there may be saved with iconv -f UTF-16 -t UTF-8"
+        else:
+            message, remedy = "this is no PostgreSQL backup: the file is something else", None
         yield self.finding(
             artifact.path.name,
-            f"this is no PostgreSQL backup: the file {what}",
+            message,
             expected="SQL text or a pg_dump archive",
             observed=f"{artifact.bytes:,} bytes",
+            remedy=remedy,
         )
     if artifact.format in ("custom", "directory", "tar") and ".sql" in artifact.path.suffixes:
         yield self.finding(
@@ -207,6 +215,17 @@ def _readable(subject: RestoredPostgres) -> DumpFacts:
     if subject.artifact.format in ("unknown", "encrypted"):
         raise NotRun(f"the file is {subject.artifact.format}: there is nothing to look at")
     return facts
+
+
+def _start(artifact: Artifact) -> bytes:
+    """The first bytes of a file, unpacked; b"?" where they cannot be read."""
+    if not artifact.path.is_file():
+        return b"?"
+    try:
+        with open_file(artifact.path) as file:
+            return next(iter(Stream(file, artifact.path, artifact.packing, hashed=False)), b"")[:4]
+    except ArtifactError:  # pg.file-whole says how it is damaged
+        return b"?"
 
 
 CHECKS: Final = (file_kind, file_whole, dump_complete, contents, one_dump, hostile, has_content)

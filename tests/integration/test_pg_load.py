@@ -93,6 +93,16 @@ def test_files_that_are_no_whole_dump(text, check, judged):
     assert failing(evidence) & {check, "pg.file-whole", "pg.file-kind"}, evidence.findings
 
 
+def test_what_the_file_is_instead(judged):
+    for text, words in (("", "is empty"), ("x,y\n1,2\n", "something else")):
+        [finding] = [f for f in judged(text)[0].findings if f.check == "pg.file-kind"]
+        assert words in finding.message
+    evidence, verdict = judged("\ufeff".encode("utf-16-le") + (HEAD + T + END).encode("utf-16-le"))
+    assert verdict is Verdict.FAIL
+    [finding] = [f for f in evidence.findings if f.check == "pg.file-kind"]
+    assert "UTF-16" in finding.message and "iconv" in finding.remedy
+
+
 GOOD = {
     "as it is": HEAD + T + END,
     "old dump with a search_path": HEAD.replace("15.18", "9.6.24")
