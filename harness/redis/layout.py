@@ -207,6 +207,14 @@ def _multi_part(manifest: Path, problems: list[Problem]) -> Aof:
             "the AOF manifest lists no base file: everything written before the last rewrite is lost",
             "take the backup again while no AOF rewrite runs, with the whole folder",
         )
+    # A base of commands is empty as long as nothing was written before the first rewrite.
+    for seq, _, file in bases:
+        if regular(folder / file) and not (folder / file).stat().st_size and (seq > 1 or ".rdb" in file):
+            what = "the base file is empty: everything written before the last rewrite is lost"
+            if file.endswith(".rdb"):
+                problem(file, what, again)
+            else:
+                problem(file, what + ", unless there was nothing", again, Severity.MEDIUM)
     names = {e[2] for e in listed}
     newest = max((e[0] for e in bases), default=0)
     for child in sorted(folder.iterdir()):

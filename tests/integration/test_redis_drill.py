@@ -286,8 +286,20 @@ def test_a_sound_aof_passes(aof: tuple[dict[str, bytes], Path], tmp_path: Path) 
         (r"incr", lambda d: None, "redis.aof-files"),
         (r"manifest", lambda d: None, "redis.aof-files"),
         (r"base", lambda d: d.replace(b"word-1", b"word-9", 1), "redis.rdb-whole"),
+        (r"base", lambda d: b"", "redis.aof-files"),
     ],
-    ids=["cut", "nuls", "multi", "emptied", "cut between", "flushed", "no incr", "no manifest", "base"],
+    ids=[
+        "cut",
+        "nuls",
+        "multi",
+        "emptied",
+        "cut between",
+        "flushed",
+        "no incr",
+        "no manifest",
+        "base",
+        "no base",
+    ],
 )
 def test_a_damaged_aof(
     part: str,
@@ -361,3 +373,21 @@ def test_the_public_corpus(tmp_path: Path) -> None:
         if found is not (Verdict.PASS if case["good"] else Verdict.FAIL):
             wrong.append((case["id"], str(found)))
     assert wrong == []
+
+
+def test_an_aof_of_commands_that_was_never_rewritten(tmp_path: Path) -> None:
+    """Its base is empty, and it is whole; after a rewrite an empty base would be a doubt."""
+    with running(None, appendonly="yes", aof_use_rdb_preamble="no") as one:
+        one.wire.call("SET", "a", "1")
+        assert one.server.shared is not None
+        folder = one.server.shared / "appendonlydir"
+        parts = {f"appendonlydir/{p.name}": p.read_bytes() for p in folder.iterdir()}
+    assert parts["appendonlydir/appendonly.aof.1.base.aof"] == b""
+    evidence = verify(archive(tmp_path / "redis-backup-1.tar.gz", parts))
+    assert verdict(evidence) is Verdict.PASS and not evidence.findings
+    later = {
+        n.replace(".1.base", ".2.base"): d.replace(b"seq 1 type b", b"seq 2 type b") for n, d in parts.items()
+    }
+    later = {n: d.replace(b".1.base", b".2.base") for n, d in later.items()}
+    evidence = verify(archive(tmp_path / "redis-backup-2.tar.gz", later))
+    assert [f.check for f in evidence.findings] == ["redis.aof-files"]
