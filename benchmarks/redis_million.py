@@ -28,7 +28,9 @@ from harness.drill import drill
 from harness.evidence.record import judge
 from harness.manifest import write_manifest
 from harness.redis.capture import capture
+from harness.redis.digest import Digester
 from harness.redis.inspect import recognise
+from harness.redis.rdb import RdbFacts, walk
 from harness.redis.wire import Address, Wire
 from harness.sandbox import RedisRequest, Server, redis_sandbox
 from harness.settings import SandboxSettings, Settings
@@ -47,9 +49,16 @@ def main(keys: int, with_manifest: bool) -> int:
                     began = time.perf_counter()
                     write_manifest(manifest, capture(one, scratch=folder))
                     print(f"capture of the manifest  {time.perf_counter() - began:6.2f} s")
+                    began = time.perf_counter()
+                    capture(one, digests=False, scratch=folder)
+                    print(f"  without digests        {time.perf_counter() - began:6.2f} s")
             assert made.shared is not None
             shutil.copyfile(made.shared / "dump.rdb", dump)
         print(f"{keys:,} keys, RDB of {dump.stat().st_size / 1e6:.1f} MB")
+        for text, keys_only in (("walk of the keys alone", True), ("walk with all values", False)):
+            began = time.perf_counter()
+            walked = listed(dump, keys_only)
+            print(f"{text:24} {time.perf_counter() - began:6.2f} s, {walked.total:,} keys")
         data = folder / "data"
         data.mkdir()
         shutil.copyfile(dump, data / "dump.rdb")
@@ -73,6 +82,15 @@ def main(keys: int, with_manifest: bool) -> int:
         verdict = judge(evidence).verdict
         print(f"verdict                  {verdict}, {evidence.measured.keys:,} keys")
         return 0 if verdict == "pass" else 1
+
+
+def listed(dump: Path, keys_only: bool) -> RdbFacts:
+    """Walk the file in this process; its keys are counted and not kept."""
+    with dump.open("rb", buffering=0) as file:
+        until = time.monotonic() + 600
+        return walk(
+            file, dump.stat().st_size, Digester(), lambda *key: None, deadline=until, keys_only=keys_only
+        )
 
 
 def server(data: Path | None) -> AbstractContextManager[Server]:

@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any, Final
 
 from ..errors import ArtifactError, ConfigError
-from .digest import CANARY, Digester
+from .digest import CANARY, NO_DIGEST, Digester
 from .wire import Address, Refused, ServerGone, Wire
 
 _LIFE_MS: Final = 600_000  # as long as a fork may keep us waiting; the key is gone within seconds otherwise
@@ -111,7 +111,8 @@ def proven(planted: Planted, held: Mapping[str, str], digester: Digester) -> dic
     canary = planted.canary
     if canary is None:
         return None
-    if held.get(canary.name) == canary.digest(digester):
+    # Where values were not looked at, the name alone tells: it is as random.
+    if held.get(canary.name) in (canary.digest(digester), NO_DIGEST.hex()):
         return canary.record()
     if planted.stayed:
         raise ArtifactError(

@@ -37,7 +37,7 @@ def _observed(subject: RedisSubject) -> tuple[Spool, int]:
         spool = facts.spool()
         if spool is None or rdb is None or rdb.damage or rdb.unknown:
             raise NotRun("the backup's keys cannot be read to the end")
-        return spool, (rdb.ctime or 0) * 1000
+        return spool, ((rdb.ctime or 0) + 1) * 1000  # to the second, rounded down: it may be almost one later
     if subject.live is None or subject.spool is None:
         raise NotRun("what the AOF holds shows only once a server replayed it, which did not happen")
     return subject.spool, subject.live.ended_ms

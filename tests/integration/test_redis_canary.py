@@ -172,7 +172,7 @@ def test_a_file_without_it_is_refused_at_once() -> None:
     with pytest.raises(ArtifactError, match="another server"):
         proven(Planted(canary, stayed=True), {}, digester)
     with pytest.raises(ArtifactError, match="another server"):
-        proven(Planted(canary, stayed=True), {canary.name: "00" * 10}, digester)
+        proven(Planted(canary, stayed=True), {canary.name: "11" * 10}, digester)
     vanished = Planted(canary)
     assert proven(vanished, {}, digester) is None and vanished.notes()
     for broken in ({}, [], {**canary.record(), "nonce": 7}):

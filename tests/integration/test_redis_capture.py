@@ -17,7 +17,7 @@ from harness import process
 from harness.errors import ConfigError
 from harness.manifest import read_manifest, write_manifest
 from harness.redact import Secret
-from harness.redis.capture import capture, expected_keys, facts_of_rdb
+from harness.redis.capture import capture, capture_saved, expected_keys, facts_of_rdb
 from harness.redis.wire import Address, Wire
 
 
@@ -156,3 +156,57 @@ def test_an_append_only_file_of_one_piece(name: str, tmp_path: Path) -> None:
     assert evidence.measured.keys == first.count + 1
     (tmp_path / "appendonly.aof").write_bytes(whole[:-4])
     assert "redis.aof-whole" in bad(verify(tmp_path / "appendonly.aof"))
+
+
+def test_keys_that_expire_between_capture_and_save_are_no_loss(tmp_path: Path) -> None:
+    """The clock inside an RDB is rounded down to the second: what expired within it was gone rightly."""
+    from test_redis_drill import bad, verify
+
+    with running(None) as one:
+        one.wire.call("SET", "stays", "1")
+        while time.time() % 1 > 0.2:
+            time.sleep(0.02)
+        one.wire.call("SET", "goes", "1", "PX", 250)
+        write_manifest(tmp_path / "m.json", capture(one.wire))
+        time.sleep(0.35)
+        assert one.wire.call("GET", "goes") is None
+        one.wire.call("SAVE")
+        (tmp_path / "dump.rdb").write_bytes(one.dump.read_bytes())
+    assert bad(verify(tmp_path / "dump.rdb", tmp_path / "m.json")) == {}
+
+
+@pytest.mark.parametrize("saved", [False, True], ids=["live", "saved"])
+def test_without_digests_keys_types_and_expiry_are_compared(saved: bool, tmp_path: Path) -> None:
+    from test_redis_drill import bad, verify
+
+    with running(None) as one:
+        fill(one.wire, one.vendor, one.version)
+        if saved:
+            url = f"unix://default:{one.server.password.reveal()}@{one.server.unix_socket}"
+            made, notes = capture_saved(Secret(url), one.dump, digests=False)
+            assert notes == [] and made.facts["canary"]
+        else:
+            one.wire.call("SAVE")
+            made = capture(one.wire, digests=False)
+        write_manifest(tmp_path / "m.json", made)
+        assert made.facts["digests"] is False
+        good = one.dump.read_bytes()
+        (tmp_path / "dump.rdb").write_bytes(good)
+        evidence = verify(tmp_path / "dump.rdb", tmp_path / "m.json")
+        assert bad(evidence) == {}
+        assert any("without digests" in text for text in evidence.unproven)
+        if saved:
+            return
+        one.wire.call("SET", "text", "another value")
+        one.wire.call("SAVE")
+        (tmp_path / "dump.rdb").write_bytes(one.dump.read_bytes())
+        assert bad(verify(tmp_path / "dump.rdb", tmp_path / "m.json")) == {}  # said to be unproven
+        for change, check in (
+            (("DEL", "hash:3"), "redis.source-keys"),
+            (("PERSIST", "later"), "redis.source-expiry"),
+            (("SET", "list:3", "no list"), "redis.source-values"),
+        ):
+            one.wire.call(*change)
+            one.wire.call("SAVE")
+            (tmp_path / "dump.rdb").write_bytes(one.dump.read_bytes())
+            assert check in bad(verify(tmp_path / "dump.rdb", tmp_path / "m.json"))
