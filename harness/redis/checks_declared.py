@@ -7,6 +7,8 @@ from typing import Final
 
 from ..check import Check, NotRun, check
 from ..model import Finding, Severity
+from ..sandbox import RedisRequest
+from ..sandbox.choose import loads
 from .digest import CANARY
 from .facts import RedisSubject
 from .live import keyspace
@@ -144,6 +146,33 @@ def _jobs(count: int) -> str:
     return "1 job" if count == 1 else f"{count:,} jobs"
 
 
+@check(
+    "redis.target",
+    proves="usability",
+    severity="high",
+    origin="declared",
+    needs_server=False,
+    remedy="recover into the version that wrote the backup or a later one, and correct redis.target",
+)
+def target(self: Check, subject: RedisSubject) -> Iterator[Finding]:
+    """The server that recovery has, by its declared version, loads this backup."""
+    declared, head = subject.settings.redis.target, subject.facts.head
+    if declared is None:
+        raise NotRun("no target server is declared (redis.target in provado.yaml)")
+    if head is None or not head.version:
+        raise NotRun("the backup holds no RDB that states its version")
+    engine, _, version = declared.rpartition(" ")
+    numbers = tuple(int(n) for n in version.removeprefix(engine).split("."))
+    request = RedisRequest(head.version, valkey_only=head.vendor == "valkey")
+    if not loads(engine or "redis", numbers, request):
+        yield self.finding(
+            subject.artifact.path.name,
+            "the declared target server refuses this backup: it is too old for it, or of another vendor",
+            expected=f"{engine or 'redis'} {version}",
+            observed=f"RDB version {head.version} of {head.vendor} {head.source_version or ''}".rstrip(),
+        )
+
+
 def _rehearsed(self: Check, subject: RedisSubject) -> Iterator[Finding]:
     if subject.settings.redis.redis_conf is None:
         raise NotRun("the recovery was not rehearsed: no redis.redis_conf is declared in provado.yaml")
@@ -222,6 +251,7 @@ CHECKS: Final = (
     required_keys,
     allowed_drop,
     queues,
+    target,
     rehearsal_starts,
     rehearsal_complete,
     rehearsal_evicting,

@@ -23,6 +23,9 @@ class RedisSettings(Section):
     queues: tuple[str, ...] = Field(
         default=(), description="BullMQ queues to examine, prefix and name: 'bull:email:send'"
     )
+    target: Annotated[str, Field(pattern=r"^(redis|valkey)? ?\d+\.\d+(\.\d+)?$")] | None = Field(
+        default=None, description="The server that recovery has: '7.0', 'valkey 8.1'. It must load the backup"
+    )
     redis_conf: Path | None = Field(
         default=None, description="The redis.conf that recovery uses: restoring with it is rehearsed"
     )

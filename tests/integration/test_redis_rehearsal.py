@@ -123,3 +123,31 @@ def test_a_folder_that_is_the_aof_itself(parts: dict[str, bytes], tmp_path: Path
     (tmp_path / "redis.conf").write_text("appendonly yes\nappenddirname elsewhere\n")
     evidence = verify(folder, redis_conf=tmp_path / "redis.conf")
     assert bad(evidence) == {} and verdict(evidence) is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "fits"),
+    [
+        ("redis-7", "7.0", True),
+        ("redis-7", "redis 7.2.4", True),
+        ("redis-7", "6.2", False),
+        ("redis-7", "valkey 8.1", True),
+        ("redis-8", "7.0", False),
+        ("redis-8", "redis 8.2", True),
+        ("redis-8", "valkey 9.0", False),
+        ("valkey-9", "8.2", False),
+        ("valkey-9", "valkey 8.1", False),
+        ("valkey-9", "valkey 9.1", True),
+    ],
+)
+def test_the_target_must_load_what_is_saved(name: str, target: str, fits: bool, tmp_path: Path) -> None:
+    """A good backup, and a recovery that would end with an empty server that refuses to start."""
+    folder = next((SERVERS[n] for n in sorted(SERVERS) if n.startswith(name)), None)
+    if folder is None:
+        pytest.skip(f"no {name} at hand")
+    with running(folder) as one:
+        one.wire.call("SET", "a", "1")
+        one.wire.call("SAVE")
+        (tmp_path / "dump.rdb").write_bytes(one.dump.read_bytes())
+    evidence = verify(tmp_path / "dump.rdb", target=target)
+    assert list(bad(evidence)) == ([] if fits else ["redis.target"])
