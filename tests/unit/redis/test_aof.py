@@ -72,7 +72,7 @@ def folder(tmp_path: Path, manifest: str | None, *files: str) -> Path:
     parts = tmp_path / "appendonlydir"
     parts.mkdir()
     for name in files:
-        (parts / name).write_bytes(b"")
+        (parts / name).write_bytes(b"REDIS0010" if name.endswith(".rdb") else b"")
     if manifest is not None:
         (parts / "appendonly.aof.manifest").write_text(manifest)
     return tmp_path
