@@ -104,7 +104,7 @@ def _fetch(
         if data_dir is not None:
             parts = _aof_parts(data_dir, wire, stack)
         sync = Sync(sync_wire)
-        if not (paused and saving.forked(wire)):
+        if not (paused and saving.forked(wire, sync.refused)):
             counts = None
             notes.append("writes could not be paused around the fork: the counts were not compared")
     sync.save(rdb, deadline=deadline)

@@ -67,6 +67,11 @@ class RdbFacts:
         return int(text) if text.isdecimal() else None
 
     @property
+    def held(self) -> dict[int, int]:
+        """Keys per database, without our own, which lie in database 0."""
+        return {db: left for db, n in self.keys.items() if (left := n - (0 if db else len(self.canaries)))}
+
+    @property
     def total(self) -> int:
         """Keys in all databases, without our own."""
         return sum(self.keys.values()) - len(self.canaries)

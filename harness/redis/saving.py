@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from ..errors import ArtifactError, ToolError
@@ -54,10 +54,10 @@ def counts(wire: Wire) -> dict[int, int]:
     return {db: figures["keys"] for db, figures in keyspace(wire.info("keyspace")).items()}
 
 
-def forked(wire: Wire) -> bool:
-    """True once the child that saves exists; the pause lasts until then."""
+def forked(wire: Wire, refused: Callable[[], bool]) -> bool:
+    """True once the child that saves exists; the pause lasts until then, or until the save is `refused`."""
     until = time.monotonic() + _FORK_S
-    while time.monotonic() < until:
+    while time.monotonic() < until and not refused():
         now = wire.info("persistence")
         if now.get("rdb_bgsave_in_progress") == "1":
             return True

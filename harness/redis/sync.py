@@ -24,6 +24,10 @@ class Sync:
         self._wire = wire
         wire.start_raw(b"*1\r\n$4\r\nSYNC\r\n")
 
+    def refused(self) -> bool:
+        """Whether the server answered with an error already (`save` tells which)."""
+        return self._wire.peek_raw() == b"-"
+
     def save(self, path: Path, *, deadline: float) -> int:
         """Write the RDB to `path`; returns its size. `deadline` in `time.monotonic()` seconds.
 

@@ -168,6 +168,15 @@ class Wire:
             raise ServerGone("the server closed the connection")
         return data
 
+    def peek_raw(self) -> bytes:
+        """The next byte if it is there already; nothing over TLS, where it cannot be looked at."""
+        if isinstance(self._socket, ssl.SSLSocket):
+            return b""
+        try:
+            return self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except OSError:
+            return b""
+
     def info(self, section: str = "all") -> dict[str, str]:
         """INFO as a dictionary; empty when the server's ACL forbids it."""
         try:

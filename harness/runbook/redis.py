@@ -35,7 +35,7 @@ def whole(self: Check, ground: Ground) -> Iterator[Finding]:
     read = inspection.facts.rdb()
     with Wire(address) as wire:
         held = {db: f["keys"] for db, f in keyspace(wire.info("keyspace")).items()}
-    found = {db: n for db, n in read.keys.items() if n} if read else {}
+    found = read.held if read else {}
     if found != held:
         yield self.finding(
             taken.path.name, "keys are missing", expected=sum(held.values()), observed=sum(found.values())
