@@ -225,6 +225,8 @@ def ziplist(blob: bytes) -> list[bytes]:
             previous = pos - start
     except IndexError:
         raise Damaged("a ziplist has no end") from None
+    if int.from_bytes(blob[4:8], "little") != pos - previous:
+        raise Damaged("a ziplist's last entry is elsewhere than it states")
     stated = int.from_bytes(blob[8:10], "little")
     if pos != len(blob) - 1 or (stated != 0xFFFF and stated != len(items)):
         raise Damaged("a ziplist states another count than it has")

@@ -41,7 +41,8 @@ def ziplist(*items: bytes) -> bytes:
         entry = bytes((previous, len(item))) + item
         body, previous = body + entry, len(entry)
     total = 10 + len(body) + 1
-    return total.to_bytes(4, "little") + bytes(4) + len(items).to_bytes(2, "little") + body + b"\xff"
+    last = total - 1 - previous
+    return total.to_bytes(4, "little") + last.to_bytes(4, "little") + len(items).to_bytes(2, "little") + body + b"\xff"
 
 
 SAMPLE = rdb(
