@@ -42,7 +42,13 @@ def ziplist(*items: bytes) -> bytes:
         body, previous = body + entry, len(entry)
     total = 10 + len(body) + 1
     last = total - 1 - previous
-    return total.to_bytes(4, "little") + last.to_bytes(4, "little") + len(items).to_bytes(2, "little") + body + b"\xff"
+    return (
+        total.to_bytes(4, "little")
+        + last.to_bytes(4, "little")
+        + len(items).to_bytes(2, "little")
+        + body
+        + b"\xff"
+    )
 
 
 SAMPLE = rdb(

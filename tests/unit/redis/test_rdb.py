@@ -152,7 +152,13 @@ def test_old_small_encodings() -> None:
     assert rdb_values.zipmap(zipmap) == {b"a": b"b", b"c": b"de"}
     assert rdb_values.ziplist(ziplist(b"a", b"bc", b"")) == [b"a", b"bc", b""]
     numbers = bytes((0, 0xF1 + 12)) + bytes((2, 0xFE, 0xFF)) + bytes((3, 0xF0, 0, 0, 0x80))
-    blob = (10 + len(numbers) + 1).to_bytes(4, "little") + (15).to_bytes(4, "little") + b"\x03\x00" + numbers + b"\xff"
+    blob = (
+        (10 + len(numbers) + 1).to_bytes(4, "little")
+        + (15).to_bytes(4, "little")
+        + b"\x03\x00"
+        + numbers
+        + b"\xff"
+    )
     assert rdb_values.ziplist(blob) == [b"12", b"-1", b"-8388608"]
     with pytest.raises(rdb_values.Damaged, match="elsewhere"):  # read backwards it would lead astray
         rdb_values.ziplist(blob[:4] + bytes(4) + blob[8:])
