@@ -91,7 +91,25 @@ def giant(scale: float) -> list[str]:
 
 
 def small_tables(scale: float) -> list[str]:
-    """5,000 tables of 20 rows each at scale 1, with a key, an index and a foreign key to the first."""
+    """5,000 tables of 20 rows each at scale 1, as tenants have them: ten to a schema, each with a key, an index and a
+    foreign key to the schema's first."""
+    return [
+        f"""DO $$ BEGIN FOR s IN {start}..{start + 19} LOOP
+          EXECUTE format('CREATE SCHEMA tenant%s', s);
+          EXECUTE format('CREATE TABLE tenant%s.t0 (id int PRIMARY KEY, v text)', s);
+          EXECUTE format('INSERT INTO tenant%s.t0 SELECT i, md5(i::text) FROM generate_series(1, 20) i', s);
+          FOR n IN 1..9 LOOP
+            EXECUTE format('CREATE TABLE tenant%s.t%s (id int PRIMARY KEY, parent int REFERENCES tenant%1$s.t0,
+              v text, at timestamptz)', s, n);
+            EXECUTE format('INSERT INTO tenant%s.t%s SELECT i, i, md5(i::text), now() FROM generate_series(1, 20) i', s, n);
+            EXECUTE format('CREATE INDEX ON tenant%s.t%s (v)', s, n);
+          END LOOP; END LOOP; END $$"""
+        for start in range(0, max(20, int(500 * scale)), 20)
+    ]
+
+
+def star(scale: float) -> list[str]:
+    """As many small tables, which all refer to one: every foreign key makes that one slower to look at."""
     count = max(2, int(5000 * scale))
     statements = [
         "CREATE TABLE t0 (id int PRIMARY KEY, v text)",
@@ -111,4 +129,5 @@ SHAPES: Final[dict[str, Callable[[float], list[str]]]] = {
     "gateway": gateway,
     "giant": giant,
     "small-tables": small_tables,
+    "star": star,
 }

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from .check import Check
 from .model import Artifact, Measured, SandboxInfo, Stage, Teardown
@@ -39,6 +39,8 @@ class Inspection:
 
     `restorable=False` when no server could make sense of it (empty, wrong kind, cut before anything);
     the component's static checks then say why. `taken_at` here comes from inside the file, if it tells.
+    `rest` is set while the file is still being read: the restore goes on with it, `rest.finish()` gives
+    the whole inspection afterwards.
     """
 
     artifact: Artifact
@@ -48,6 +50,15 @@ class Inspection:
     source_version: str | None = None
     taken_at: datetime | None = None
     taken_at_basis: str | None = None
+    rest: Rest | None = None
+
+
+class Rest(Protocol):
+    """The rest of an inspection. `finish()` waits for it (again and again with the same result, or the
+    same error as `inspect` would raise); `stop()` ends it where it stands."""
+
+    def finish(self) -> Inspection: ...
+    def stop(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -75,3 +86,9 @@ class Component:
     subject: Callable[[Inspection, DrillContext], Any]
     outcome: Callable[[Any], Outcome]
     checks: tuple[Check, ...]
+
+
+def inspected(component: Component, artifact: Artifact, ctx: DrillContext) -> Inspection:
+    """The whole inspection, for who does not restore. Raises what `inspect` raises."""
+    begun = component.inspect(artifact, ctx)
+    return begun.rest.finish() if begun.rest else begun

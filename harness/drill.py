@@ -220,7 +220,8 @@ def _perform(drill: Drill, last_good: Mapping[str, Any] | None, progress: Progre
     if drill.inspection is None:
         drill.results = (trouble,) if trouble else ()
         return
-    drill.artifact = _dated(drill.inspection)
+    if drill.inspection.rest:
+        drill._stack.callback(drill.inspection.rest.stop)
 
     not_restored = "the file cannot be restored (see the findings about the file)"
     if drill.inspection.restorable:
@@ -239,6 +240,15 @@ def _perform(drill: Drill, last_good: Mapping[str, Any] | None, progress: Progre
         except Exception as error:
             trouble = _broken("drill.restore", error)
             not_restored = "the restore broke"
+    if drill.inspection.rest:
+        try:
+            drill.inspection = drill.inspection.rest.finish()
+        except (SandboxError, ToolError, TimeoutError) as error:
+            drill.blocked = drill.blocked or str(error)
+            drill.inspection = None
+            drill.results = (trouble,) if trouble else ()
+            return
+    drill.artifact = _dated(drill.inspection)
     if drill.subject is None:
         drill.subject = verbs.subject(drill.inspection, ctx)
 

@@ -21,7 +21,7 @@ from harness.postgres.capture import capture_facts, to_manifest
 from harness.postgres.dump import Entry
 from harness.postgres.facts import DumpFacts
 from harness.postgres.fingerprint import Connection
-from harness.postgres.load import Loaded
+from harness.postgres.loaded import Loaded
 from harness.sandbox import Server
 from harness.settings import Settings
 

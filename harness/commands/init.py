@@ -14,7 +14,7 @@ import yaml
 
 from ..atomic import write_atomic
 from ..catalog import RUNBOOK_LAYOUT, find
-from ..component import DrillContext
+from ..component import DrillContext, inspected
 from ..components import component, recognisers
 from ..errors import ArtifactError, ConfigError, ProvadoError
 from ..policy.state import Backup, as_backup
@@ -136,7 +136,7 @@ def _tables(backups: Iterable[Backup], database: str | None) -> dict[str, Any]:
             with scratch_folder() as scratch:
                 ctx = DrillContext(Settings(), scratch, time.monotonic() + 600)
                 try:
-                    facts = component("postgres").inspect(b.artifact, ctx).facts
+                    facts = inspected(component("postgres"), b.artifact, ctx).facts
                 except (ArtifactError, ProvadoError):
                     continue
                 for table in getattr(facts, "tables", ()):

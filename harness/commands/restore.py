@@ -16,7 +16,7 @@ import click
 
 from .. import process
 from ..catalog import find, identify
-from ..component import DrillContext
+from ..component import DrillContext, inspected
 from ..components import component as component_of
 from ..components import recognisers
 from ..errors import ConfigError, RestoreError
@@ -177,7 +177,7 @@ def emergency(component: str, settings: Settings) -> Artifact:
     ):
         with scratch_folder() as scratch:
             ctx = DrillContext(settings, scratch, time.monotonic() + settings.sandbox.timeout)
-            if component_of(component).inspect(b.artifact, ctx).sha256 != passed[b.lineage, b.name]:
+            if inspected(component_of(component), b.artifact, ctx).sha256 != passed[b.lineage, b.name]:
                 click.echo(f"{b.name} changed since its drill", err=True)
                 continue
         click.echo(f"newest backup that passed its drill: {b.artifact.path}", err=True)

@@ -8,7 +8,7 @@ can hide from it. Memory stays flat: only one statement is held at a time, COPY 
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -126,6 +126,10 @@ class CopyData:
     def __iter__(self) -> Iterator[bytes]:
         return self._blocks
 
+    def watch(self, see: Callable[[bytes], None]) -> None:
+        """Have every block seen by another on its way to whoever reads it."""
+        self._blocks = _seen(self._blocks, see)
+
     def _forward(self, known: Known) -> Iterator[bytes]:
         """The rows without looking for their end, which an earlier pass over the same text found."""
         source, left = self._source, known.bytes
@@ -178,6 +182,12 @@ class CopyData:
         self.rows += self.partial_row
 
 
+def _seen(blocks: Iterator[bytes], see: Callable[[bytes], None]) -> Iterator[bytes]:
+    for block in blocks:
+        see(block)
+        yield block
+
+
 @dataclass(frozen=True)
 class Copy:
     """A COPY ... FROM stdin: its statement (without semicolon), the table it names, the rows that follow.
@@ -198,7 +208,7 @@ class Copy:
 Item = Entry | Header | Meta | Statement | Copy
 
 
-def read_dump(blocks: Iterable[bytes], known: Iterable[Known] = ()) -> Iterator[Item]:
+def read_dump(blocks: Iterable[bytes], known: Iterable[Known | None] = ()) -> Iterator[Item]:
     """The items of SQL text in order. A COPY's rows are skipped when the caller does not read them.
 
     `known` are the sizes of the COPY blocks where an earlier pass found them: then nothing looks for their
@@ -250,7 +260,7 @@ def read_dump(blocks: Iterable[bytes], known: Iterable[Known] = ()) -> Iterator[
 
 
 def _statement(
-    source: Source, entry: Entry | None, backslashes: bool, encoding: str, known: Iterator[Known]
+    source: Source, entry: Entry | None, backslashes: bool, encoding: str, known: Iterator[Known | None]
 ) -> Generator[Item, None, bytes | None]:
     """Yield the statement (or COPY, and meta-commands inside); returns its text, None when the text ended."""
     line = source.line

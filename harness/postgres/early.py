@@ -3,41 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import psycopg
 
 from .dump import Statement
-from .facts import DumpFacts, Planned
+from .facts import DumpFacts
 from .pool import Pool
+
+_Key = tuple[str, bytes]  # database in the text, statement
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A large table whose rows are in. `block` counts the COPYs of the text, `source` is the database's name
+    in the text, `database` its name in the sandbox, `table` is as written."""
+
+    block: int
+    source: str
+    database: str
+    table: bytes
 
 
 class EarlyBuilds:
     """What was taken out of the order of the text, and how it went.
 
-    `on_rows(block)` is called once a table's keys stand, on a thread of the pool.
+    `plan()` gives the facts whose `indexes` are complete, None as long as nobody has read the text to its
+    end. `on_rows(block)` is called once a table's keys stand, on a thread of the pool.
     """
 
-    def __init__(self, pool: Pool, facts: DumpFacts, on_rows: Callable[[int], None] | None) -> None:
-        self._pool, self._facts, self._on_rows = pool, facts, on_rows
-        self._built: dict[int, bool] = {}  # ordinal of every statement handed over -> whether it is done
-        self._met: list[tuple[int, Statement]] = []
+    def __init__(
+        self, pool: Pool, plan: Callable[[], DumpFacts | None], on_rows: Callable[[int], None] | None
+    ) -> None:
+        self._pool, self._plan, self._on_rows = pool, plan, on_rows
+        self._waiting: list[Filled] = []
+        self._handed: set[_Key] = set()  # given to other connections, and not yet met in the text
+        self._built: set[_Key] = set()
+        self._met: list[tuple[_Key, Statement]] = []
 
-    def begin(self, block: int, source: str, database: str, table: bytes) -> None:
-        """The rows of a table are in: build what the text has for it later.
+    def filled(self, table: Filled) -> None:
+        """Note a table; its indexes begin with the next `begin`."""
+        self._waiting.append(table)
 
-        `source` is the database's name in the text, `database` its name in the sandbox, `table` as written.
-        """
-        planned = self._facts.indexes.get((source, table.decode("utf-8", "replace")), [])
-        keys = [p for p in planned if not p.statement.sql[:7].upper().startswith(b"CREATE ")]
-        self._built.update((p.ordinal, False) for p in planned)
+    def begin(self) -> None:
+        """Build what the text has for the tables filled so far, as soon as that is known."""
+        if self._waiting and (plan := self._plan()):
+            ready, self._waiting = self._waiting, []
+            for table in ready:
+                self._begin(table, plan)
 
-        def build(item: Planned) -> None:
-            with self._pool.connection(database) as conn:
+    def _begin(self, table: Filled, plan: DumpFacts) -> None:
+        planned = plan.indexes.get((table.source, table.table.decode("utf-8", "replace")), [])
+        keys = [s for s in planned if not s.sql[:7].upper().startswith(b"CREATE ")]
+        self._handed.update((table.source, s.sql) for s in planned)
+
+        def build(statement: Statement) -> None:
+            with self._pool.connection(table.database) as conn:
                 try:
-                    conn.execute(item.statement.sql, binary=True)
+                    conn.execute(statement.sql, binary=True)
                 except psycopg.Error:
                     return  # tried again by the caller of `settle`, where the outcome counts
-            self._built[item.ordinal] = True
+            self._built.add((table.source, statement.sql))
 
         def start() -> None:
             for key in keys:  # each locks its table against everything else, so one after the other
@@ -46,19 +72,25 @@ class EarlyBuilds:
                 if other not in keys:
                     self._pool.submit(lambda o=other: build(o))  # type: ignore[misc]
             if self._on_rows:
-                self._on_rows(block)
+                self._on_rows(table.block)
 
         self._pool.submit(start)
 
-    def takes(self, ordinal: int, item: Statement) -> bool:
-        """True when this statement of the text is among those handed over."""
-        if ordinal not in self._built:
+    def takes(self, database: str, item: Statement) -> bool:
+        """True when this statement of the text is among those handed over.
+
+        Called for everything that builds upon tables: what is not handed over by then stays with the caller.
+        """
+        self._waiting.clear()
+        key = (database, item.sql)
+        if key not in self._handed:
             return False
-        self._met.append((ordinal, item))
+        self._handed.remove(key)  # written twice, the second fails as it would for anyone
+        self._met.append((key, item))
         return True
 
     def settle(self) -> list[Statement]:
         """Wait for all that runs; returns the statements met since, which could not be built, in order."""
         self._pool.wait()
         met, self._met = self._met, []
-        return [item for ordinal, item in met if not self._built[ordinal]]
+        return [item for key, item in met if key not in self._built]

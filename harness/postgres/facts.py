@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import xxhash
 from ..errors import ArtifactError
 from ..model import Severity
 from . import patterns
-from .dump import Copy, Entry, Header, Meta, Statement, read_dump
+from .dump import Copy, Entry, Header, Item, Meta, Statement, read_dump
 from .hostile import Danger, changes_rows_late, classify, classify_insert, classify_meta
 
 if TYPE_CHECKING:
@@ -54,17 +55,6 @@ class TableData:
         return f"{self.schema}.{self.table}" if self.schema else self.table
 
 
-@dataclass(frozen=True)
-class Planned:
-    """An index or key of a table, which may be built as soon as the table's rows are in.
-
-    `ordinal` counts the statements and COPYs of the text from 0; the load skips there what was built early.
-    """
-
-    ordinal: int
-    statement: Statement
-
-
 @dataclass
 class DumpFacts:
     """Everything the first pass learned. `problem` is the first reason why the file cannot be read on."""
@@ -85,7 +75,8 @@ class DumpFacts:
     statements: int = 0  # COPYs included
     sequences: dict[tuple[str, str], tuple[int, bool]] = field(default_factory=dict)
     large_objects: dict[tuple[str, int], str] = field(default_factory=dict)  # (database, oid) -> xxh3-128
-    indexes: dict[tuple[str, str], list[Planned]] = field(default_factory=dict)  # by (database, table)
+    # What is built upon a table once its rows are in: by (database, table as written)
+    indexes: dict[tuple[str, str], list[Statement]] = field(default_factory=dict)
     encoding: str | None = None  # the last client_encoding that the text sets
     hollow: list[Entry] = field(default_factory=list)  # announced by the TOC, but nothing follows
     late_writes: bool = False  # something besides COPY and INSERT may change rows
@@ -143,31 +134,60 @@ class _State:
 
 def read_facts(blocks: Iterable[bytes]) -> DumpFacts:
     """One pass over SQL text. Damage ends the pass and is kept in `problem`; it is never raised."""
-    facts, state = DumpFacts(), _State()
+    facts = DumpFacts()
+    with contextlib.suppress(ArtifactError):
+        for _ in noted(read_dump(blocks), facts):
+            pass
+    return facts
+
+
+def noted(items: Iterable[Item], facts: DumpFacts) -> Iterator[Item]:
+    """The items as they come, with what they say kept in `facts`: rows of a COPY once they were read on.
+
+    Raises ArtifactError where `items` does, with the reason kept in `problem`.
+    """
+    state = _State()
     try:
-        for item in read_dump(blocks):
-            match item:
-                case Entry():
-                    facts.entries.append((state.database, item))
-                    _followed(facts, state, None)
-                    state.announced = item
-                case Header(kind="truncated"):
-                    facts.truncated = f"{item.value} (line {item.line})"
-                case Header():
-                    facts.headers.setdefault(item.kind, []).append(item.value)
-                case Meta():
-                    state.database = _connect(facts, item, state) or state.database
-                case Copy():
-                    _danger(facts, item.line, classify(item.sql))
-                    facts.tables.append(_copied(item, state.database))
-                    facts.statements += 1
-                    _followed(facts, state, item.entry)
-                case Statement():
-                    _followed(facts, state, item.entry)
-                    _statement(facts, item, state)
-                    facts.statements += 1
+        for item in items:
+            if isinstance(item, Copy):
+                _danger(facts, item.line, classify(item.sql))
+                digest = xxhash.xxh3_128()
+                item.data.watch(digest.update)
+                yield item
+                for _ in item.data:  # what the reader left
+                    pass
+                facts.tables.append(_copied(item, state.database, digest.hexdigest()))
+                facts.statements += 1
+                _followed(facts, state, item.entry)
+            else:
+                _note(facts, item, state)
+                yield item
     except ArtifactError as problem:
         facts.problem = problem
+        raise
+    finally:
+        _conclude(facts, state)
+
+
+def _note(facts: DumpFacts, item: Entry | Header | Meta | Statement, state: _State) -> None:
+    match item:
+        case Entry():
+            facts.entries.append((state.database, item))
+            _followed(facts, state, None)
+            state.announced = item
+        case Header(kind="truncated"):
+            facts.truncated = f"{item.value} (line {item.line})"
+        case Header():
+            facts.headers.setdefault(item.kind, []).append(item.value)
+        case Meta():
+            state.database = _connect(facts, item, state) or state.database
+        case Statement():
+            _followed(facts, state, item.entry)
+            _statement(facts, item, state)
+            facts.statements += 1
+
+
+def _conclude(facts: DumpFacts, state: _State) -> None:
     _close_large(facts, state)
     if not facts.problem and not facts.truncated:
         _followed(facts, state, None)
@@ -175,7 +195,6 @@ def read_facts(blocks: Iterable[bytes]) -> DumpFacts:
         if name not in facts.created and ("cluster" not in facts.headers or verb == "drops"):
             what = f"{verb} the database {name}, which this backup does not create"
             facts.dangers.append((line, Danger("other-database", what, Severity.HIGH, verb == "drops")))
-    return facts
 
 
 def _followed(facts: DumpFacts, state: _State, entry: Entry | None) -> None:
@@ -213,10 +232,8 @@ def _connect(facts: DumpFacts, meta: Meta, state: _State) -> str | None:
     return name
 
 
-def _copied(item: Copy, database: str) -> TableData:
-    digest, data = xxhash.xxh3_128(), item.data
-    for block in data:
-        digest.update(block)
+def _copied(item: Copy, database: str, digest: str) -> TableData:
+    data = item.data
     return TableData(
         database,
         item.schema,
@@ -224,7 +241,7 @@ def _copied(item: Copy, database: str) -> TableData:
         item.columns,
         data.rows,
         data.bytes,
-        digest.hexdigest(),
+        digest,
         item.line,
         data.ended and not data.partial_row,
         bool(_TEXT_COPY.search(item.sql)),
@@ -253,7 +270,7 @@ def _statement(facts: DumpFacts, item: Statement, state: _State) -> None:
     elif start.startswith((b"CREATE", b"ALTER TABLE")):
         _created(facts, sql)
         if not state.ordered and (table := patterns.built_on(sql)):
-            facts.indexes.setdefault((state.database, table), []).append(Planned(facts.statements, item))
+            facts.indexes.setdefault((state.database, table), []).append(item)
 
 
 def _called(facts: DumpFacts, sql: bytes, state: _State) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Final
 
@@ -14,33 +16,85 @@ from ..model import Artifact
 from ..stream import Stream, open_file
 from .facts import DumpFacts, read_facts
 from .physical import inspect_physical
+from .reading import Beside, ByTheLoad
 from .source import ARCHIVES, counted, pg_restore_for, sha256_of, sql_text
 
+BESIDE_BYTES: Final = 16 << 20  # a backup smaller than that is read within half a second
 _CREATED: Final = re.compile(r"^; Archive created at (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", re.M)
 
 
 def inspect(artifact: Artifact, ctx: DrillContext) -> Inspection:
     """One pass over the whole backup. Damage is kept in the facts, not raised.
 
+    Of a large backup only what comes before the rows; `rest` goes on with it while it is restored.
     Raises ToolError when an archive needs a pg_restore that is not here.
     """
     if artifact.format == "physical":
         return inspect_physical(artifact, ctx)
+    if artifact.bytes >= BESIDE_BYTES:
+        # a cluster's databases may each need something else of the server: read it whole first
+        if artifact.format == "plain":
+            beside = Beside(artifact, ctx, lambda facts, sha256: _inspection(artifact, ctx, facts, sha256))
+            return _begun(artifact, beside.facts, beside)
+        if artifact.format in ARCHIVES and (schema := _schema(artifact, ctx)):
+            sha256 = _aside(lambda: sha256_of(artifact.path))
+            by_load = ByTheLoad(
+                schema,
+                lambda facts: _inspection(artifact, ctx, facts, sha256.result()),
+                lambda: _read(artifact, ctx),
+            )
+            return _begun(artifact, by_load.facts, by_load)
+    return _read(artifact, ctx)
+
+
+def _begun(artifact: Artifact, facts: DumpFacts, rest: Beside | ByTheLoad) -> Inspection:
+    return Inspection(artifact, sha256="", restorable=True, facts=facts, rest=rest)
+
+
+def _schema(artifact: Artifact, ctx: DrillContext) -> DumpFacts | None:
+    """What an archive says besides its rows; None where that is damaged already, or nothing."""
+    try:
+        with sql_text(artifact, ctx, "inspect", rows=False) as text:
+            schema = read_facts(text)
+    except ArtifactError:
+        return None
+    whole = schema.problem is None and schema.truncated is None
+    return schema if whole and schema.statements else None
+
+
+def _aside(work: Callable[[], str]) -> Future[str]:
+    """The result of work in a thread that nothing waits for at exit."""
+    done: Future[str] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="provado-sha256", daemon=True).start()
+    return done
+
+
+def _read(artifact: Artifact, ctx: DrillContext) -> Inspection:
     facts, sha256 = DumpFacts(), ""
     if artifact.format in ARCHIVES:
-        with ThreadPoolExecutor(1, thread_name_prefix="provado-sha256") as aside:
-            digest = aside.submit(sha256_of, artifact.path)
-            try:
-                with sql_text(artifact, ctx, "inspect") as text:
-                    facts = read_facts(text)
-            except ArtifactError as problem:
-                facts.problem = problem
-            sha256 = digest.result()
+        digest = _aside(lambda: sha256_of(artifact.path))
+        try:
+            with sql_text(artifact, ctx, "inspect") as text:
+                facts = read_facts(text)
+        except ArtifactError as problem:
+            facts.problem = problem
+        sha256 = digest.result()
     elif artifact.format in ("plain", "pg_dumpall"):
         with open_file(artifact.path) as file:
             stream = Stream(file, artifact.path, artifact.packing)
             facts = read_facts(counted(stream, artifact, ctx, "inspect"))
             sha256 = stream.sha256
+    return _inspection(artifact, ctx, facts, sha256)
+
+
+def _inspection(artifact: Artifact, ctx: DrillContext, facts: DumpFacts, sha256: str) -> Inspection:
     sha256 = sha256 or sha256_of(artifact.path)  # damage ends the reading before the end of the file
     whole = facts.problem is None and facts.truncated is None
     taken_at, basis = facts.taken_at, "dump-header"

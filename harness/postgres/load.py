@@ -7,10 +7,10 @@ the rest. Indexes and keys of a large table are built by other connections as so
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -19,11 +19,12 @@ from psycopg import errors, sql
 from psycopg.pq import TransactionStatus
 
 from . import patterns
-from .dump import Copy, Known, Meta, Statement, read_dump
-from .early import EarlyBuilds
+from .dump import Copy, Item, Known, Meta, Statement, read_dump
+from .early import EarlyBuilds, Filled
 from .facts import DumpFacts
 from .failures import Failure, failure, label, lacked
 from .hostile import classify, classify_insert
+from .loaded import Loaded
 from .pool import Connection, Pool
 from .proof import resolve
 
@@ -36,31 +37,9 @@ _NOT_THE_STATEMENT: Final = ("53", "57", "58030")
 _ALTER_ROLE: Final = re.compile(rb'\s*ALTER (?:ROLE|USER) ("[^"]+"|\S+) WITH SUPERUSER ', re.I)
 _VALUES: Final = re.compile(rb"INSERT INTO [^']*?\bVALUES\b", re.I)
 _QUALIFIED: Final = re.compile(rb'COPY ((?:"(?:[^"]|"")+"|[^\s."(]+)\.(?:"(?:[^"]|"")+"|[^\s."(]+))', re.I)
+_TEXT_COPY: Final = re.compile(rb"FROM\s+STDIN\s*$", re.I)
 _OURSELVES: Final = ("CURRENT_USER", "CURRENT_ROLE", "SESSION_USER")
 _WAITS_FOR_NOTHING: Final = (b"SET ", b"SELECT pg_catalog.setval", b"SELECT pg_catalog.lo")
-
-
-@dataclass
-class Loaded:
-    """What the load did. `copied` and `inserted` count rows as the server reported them.
-
-    `places` tells schema and name of tables that rows went to, by (database, name as written).
-    """
-
-    failures: list[Failure] = field(default_factory=list)
-    failure_count: int = 0
-    statements: int = 0
-    copied: dict[int, int] = field(default_factory=dict)  # index into DumpFacts.tables -> rows
-    inserted: dict[tuple[str, str], int] = field(default_factory=dict)  # (database, table as written) -> rows
-    places: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
-    placeholder_roles: list[str] = field(default_factory=list)
-    placeholder_tablespaces: list[str] = field(default_factory=list)
-    mapped_locales: list[str] = field(default_factory=list)
-    databases: list[str] = field(default_factory=list)
-
-    def of_kind(self, *kinds: str) -> list[Failure]:
-        """The recorded failures of these kinds."""
-        return [f for f in self.failures if f.kind in kinds]
 
 
 @dataclass
@@ -68,15 +47,18 @@ class Loader:
     """One load into one sandbox: the open connection, and what was done so far.
 
     `connect(database)` opens a superuser connection in autocommit; `home` is the database that a dump
-    without `\\connect` goes to. `facts` is what the first pass over the same text found. `on_rows(block)`
-    is called once a large table's keys stand, as one piece of the pool's work. Close with `close()`.
+    without `\\connect` goes to. `facts` is what is known of the text by now, `plan()` the same once
+    somebody has read it to its end. `on_rows(block)` is called once a large table's keys stand, as one
+    piece of the pool's work; `forget(block)` when more rows for its table follow. Close with `close()`.
     """
 
     connect: Callable[[str], Connection]
     home: str
     facts: DumpFacts = field(default_factory=DumpFacts)
+    plan: Callable[[], DumpFacts | None] = lambda: None
     pool: Pool | None = None
     on_rows: Callable[[int], None] | None = None
+    forget: Callable[[int], None] | None = None
     loaded: Loaded = field(default_factory=Loaded)
     database: str = ""
 
@@ -84,18 +66,23 @@ class Loader:
         self._conn: Connection | None = None
         self._batch: list[Statement] = []
         self._copies = 0
-        self._early = EarlyBuilds(self.pool, self.facts, self.on_rows) if self.pool else None
+        self._early = EarlyBuilds(self.pool, self.plan, self.on_rows) if self.pool else None
         self._lock = threading.Lock()
-        times = Counter((t.database, t.name) for t in self.facts.tables)
-        self._once = {i for i, t in enumerate(self.facts.tables) if times[t.database, t.name] == 1}
+        self._named = ""  # the database as the text names it
+        self._filled: dict[tuple[str, str | None, str], list[int]] = {}  # (database, table) -> its COPYs
         self._written: set[tuple[str, str]] = set()
 
-    def run(self, blocks: Iterable[bytes]) -> None:
-        """Send everything in the SQL text. Raises ArtifactError where the text cannot be read on."""
-        for item in read_dump(blocks, (Known(t.bytes, t.rows) for t in self.facts.tables)):
+    def run(self, blocks: Iterable[bytes], noted: Callable[[Iterator[Item]], Iterator[Item]] = iter) -> None:
+        """Send everything in the SQL text; `noted` sees every item on its way.
+
+        Raises ArtifactError where the text cannot be read on.
+        """
+        for item in noted(read_dump(blocks, self._known())):
+            if self._early:
+                self._early.begin()
             match item:
                 case Statement():
-                    self._statement(item, self.loaded.statements)
+                    self._statement(item)
                     self.loaded.statements += 1
                 case Copy():
                     self._flush()
@@ -106,8 +93,17 @@ class Loader:
                     if target := patterns.connect_target(item.text):
                         self.settle()
                         self._switch(target, item.line)
+                        self._named = target
+        if self._early:
+            self._early.begin()
         self._flush()
         self.settle()
+
+    def _known(self) -> Iterator[Known | None]:
+        """What another pass has found of each COPY by the time we come to it."""
+        for index in itertools.count():
+            ahead = self.facts.tables[index] if index < len(self.facts.tables) else None
+            yield Known(ahead.bytes, ahead.rows) if ahead else None
 
     def settle(self) -> None:
         """Wait for what other connections are building; what they could not build is tried in its order."""
@@ -143,7 +139,7 @@ class Loader:
             self._admin(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(database)))
             self._open(database)
 
-    def _statement(self, item: Statement, ordinal: int) -> None:
+    def _statement(self, item: Statement) -> None:
         if item.sql[:12].upper() == b"INSERT INTO " and not classify_insert(item.sql):
             self._batch.append(item)
             if len(self._batch) >= _BATCH:
@@ -154,9 +150,10 @@ class Loader:
         if danger and danger.refuse:
             self._refuse(item, danger.message)
             return
-        if self._early and self._early.takes(ordinal, item):
-            return
-        if not item.sql.startswith(_WAITS_FOR_NOTHING) and patterns.built_on(item.sql) is None:
+        if patterns.built_on(item.sql) is not None:
+            if self._early and self._early.takes(self._named, item):
+                return
+        elif not item.sql.startswith(_WAITS_FOR_NOTHING):
             self.settle()
         if patterns.created_database(item.utf8):
             self._create_database(item)
@@ -240,37 +237,62 @@ class Loader:
         if danger and danger.refuse:
             self._refuse(Statement(item.sql, item.line, item.entry), danger.message)
             return
-        block = self.facts.tables[index] if index < len(self.facts.tables) else None
-        large = block is not None and block.bytes >= EARLY_BYTES and index in self._once and block.text
+        again = self._filled.setdefault((self._named, item.schema, item.table), [])
+        if again:  # what was built upon the first rows, and read of them, waits for all
+            self.settle()
+            for earlier in again if self.forget else ():
+                self.forget(earlier)  # type: ignore[misc]
+        first = self._first_rows(item)
+        large = not again and sum(map(len, first)) >= EARLY_BYTES and bool(_TEXT_COPY.search(item.sql))
+        again.append(index)
+        later = 0
+
+        def rows() -> Iterator[bytes]:
+            nonlocal later
+            yield from first
+            for block in item.data:
+                later += 1
+                yield block
+
         for _ in range(3):
             try:
-                self.loaded.copied[index] = self._send_rows(item, large)
+                self.loaded.copied[index] = self._send_rows(item.sql, rows(), large)
             except psycopg.Error as error:
                 self._alive(error)
-                if self._placeholder(error) and not item.data.bytes:
+                if self._placeholder(error) and not later:
                     continue
                 self._record(failure(item.line, item.entry, item.sql, error))
                 return
             break
         if item.schema is None:
-            self._place((block.database if block else "", item.table), sql.Identifier(item.table).as_string())
-        if large and block is not None and self._early and (named := _QUALIFIED.match(item.sql)):
-            self._early.begin(index, block.database, self.database, named[1])
+            self._place((self._named, item.table), sql.Identifier(item.table).as_string())
+        if large and self._early and (named := _QUALIFIED.match(item.sql)):
+            self._early.filled(Filled(index, self._named, self.database, named[1]))
 
-    def _send_rows(self, item: Copy, large: bool) -> int:
+    def _first_rows(self, item: Copy) -> list[bytes]:
+        """As many rows as tell whether the table is large."""
+        first: list[bytes] = []
+        size = 0
+        for block in item.data if EARLY_BYTES else ():
+            first.append(block)
+            size += len(block)
+            if size >= EARLY_BYTES:
+                break
+        return first
+
+    def _send_rows(self, statement: bytes, rows: Iterable[bytes], large: bool) -> int:
         """Rows the server took. A large table is emptied first in the same transaction: no WAL, no later
         visibility checks (PostgreSQL: wal_level minimal, COPY ... FREEZE)."""
-        frozen = large and self._truncate(item)
-        statement = item.sql + b" WITH (FREEZE true)" if frozen else item.sql
+        frozen = large and self._truncate(statement)
         try:
             with self.conn.cursor() as cursor:
-                with cursor.copy(statement) as copy:
-                    for block in item.data:
+                with cursor.copy(statement + b" WITH (FREEZE true)" if frozen else statement) as copy:
+                    for block in rows:
                         copy.write(block)
-                rows = cursor.rowcount
+                taken = cursor.rowcount
             if frozen:
                 self.conn.execute("COMMIT")
-            return rows
+            return taken
         finally:
             if (
                 frozen
@@ -279,12 +301,14 @@ class Loader:
             ):
                 self.conn.execute("ROLLBACK")
 
-    def _truncate(self, item: Copy) -> bool:
-        named = _QUALIFIED.match(item.sql)
+    def _truncate(self, statement: bytes) -> bool:
+        named = _QUALIFIED.match(statement)
         if named is None or self.conn.info.transaction_status != TransactionStatus.IDLE:
             return False
         if any(database == self.database for database, _ in self._written):
             return False  # the file mixes INSERT and COPY: a table may hold rows already
+        if any(schema is None for database, schema, _ in self._filled if database == self._named):
+            return False  # and so it may where only a search_path tells which table rows went to
         try:
             self.conn.execute("BEGIN")
             self._send(b"TRUNCATE ONLY " + named[1])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import psycopg
 
 from ..sandbox import Server
 from .facts import DumpFacts
-from .load import Loaded
+from .loaded import Loaded
 from .pool import Pool
 from .proof import Rows, table_rows
 
@@ -17,25 +18,34 @@ from .proof import Rows, table_rows
 class Prover:
     """Fills `rows` (block of `facts.tables` -> what the server holds for it) over the pool's connections.
 
-    `home` is the sandbox's database for text that names none. A table that cannot be read is left out; the
-    checks of rows read it again and say why.
+    `plan()` gives the facts of the whole text, None as long as nobody has read it to its end. `home` is
+    the sandbox's database for text that names none. A table that cannot be read is left out; the checks of
+    rows read it again and say why.
     """
 
     server: Server
     pool: Pool
     facts: DumpFacts
+    plan: Callable[[], DumpFacts | None]
     loaded: Loaded
     home: str
     rows: dict[int, Rows]
 
     def early(self, index: int) -> None:
         """Read block `index` back now, unless something later in the file may change its rows."""
-        if not self.facts.late_writes:
+        plan = self.plan()
+        if plan and not plan.late_writes:
             self.pool.submit(lambda: self._read(index))
+
+    def forget(self, index: int) -> None:
+        """More rows follow for the table of block `index`: read it back at the end."""
+        self.rows.pop(index, None)
 
     def rest(self) -> None:
         """Read back everything that is not proven yet; returns when all is."""
         tables = self.facts.tables
+        if self.facts.late_writes:
+            self.rows.clear()
         todo = [i for i in self.loaded.copied if i not in self.rows and tables[i].text]
         for index in sorted(todo, key=lambda i: -tables[i].bytes):
             self.pool.submit(lambda i=index: self._read(i))  # type: ignore[misc]

@@ -25,12 +25,14 @@ from ..settings import Settings
 from . import source
 from .byte_order import ByteOrder
 from .facts import DumpFacts
-from .load import Loaded, Loader
+from .load import Loader
+from .loaded import Loaded
 from .physical import UNPACKED, BaseBackup
 from .physical_restore import open_physical, start, user_databases
 from .pool import Connection, Pool
 from .proof import Rows, connect
 from .prover import Prover
+from .reading import Reading
 
 HOME: Final = "provado"
 _BUILT_IN: Final = {"postgres", "template0", "template1"}
@@ -151,24 +153,42 @@ def restore(inspection: Inspection, ctx: DrillContext) -> Iterator[RestoredPostg
 
 def _logical(subject: RestoredPostgres, facts: DumpFacts) -> Iterator[RestoredPostgres]:
     inspection, ctx = subject.inspection, subject.ctx
+    reading: Reading | None = inspection.rest  # type: ignore[assignment]
+    known = reading.head if reading else facts
+    needs = _needs(inspection.artifact, known)
     with _stage(subject, "sandbox"):
-        request = PostgresRequest(
-            _target(inspection.artifact, facts),
-            extensions=frozenset(facts.extensions - {"plpgsql"}),
-            icu=facts.icu,
-        )
-        opened = postgres_sandbox(request, ctx.settings.sandbox, deadline=ctx.deadline)
+        opened = postgres_sandbox(needs[0], ctx.settings.sandbox, deadline=ctx.deadline)
         server = opened.__enter__()
     try:
         subject.server = server
-        _load(subject, server)
-        yield subject
+        _load(subject, server, known, reading)
+        if reading:
+            subject.inspection = reading.finish()
+        again = (
+            not subject.inspection.restorable or _needs(inspection.artifact, subject.facts_of_file) != needs
+        )
+        if not again:
+            yield subject
     finally:
         subject.disconnect()
         try:
             opened.__exit__(None, None, None)
         finally:
             subject.teardown = server.teardown()
+    if again:  # the text went on otherwise than it began
+        fresh = RestoredPostgres(subject.inspection, ctx)
+        if fresh.inspection.restorable:
+            yield from _logical(fresh, fresh.facts_of_file)
+        else:
+            yield fresh
+
+
+def _needs(artifact: Artifact, facts: DumpFacts) -> tuple[PostgresRequest, str]:
+    """The server that the backup needs, and the encoding of the database for text that names none."""
+    request = PostgresRequest(
+        _target(artifact, facts), extensions=frozenset(facts.extensions - {"plpgsql"}), icu=facts.icu
+    )
+    return request, facts.encoding if facts.encoding == "SQL_ASCII" else "UTF8"
 
 
 def _physical(subject: RestoredPostgres, base: BaseBackup) -> Iterator[RestoredPostgres]:
@@ -217,9 +237,13 @@ def _stage(subject: RestoredPostgres, name: str) -> Iterator[None]:
         subject.stages.append(Stage(name, round(time.perf_counter() - began, 3)))
 
 
-def _load(subject: RestoredPostgres, server: Server) -> None:
-    """Globals, then the backup, then the proof of its rows; a watchdog cancels what outlives the deadline."""
+def _load(subject: RestoredPostgres, server: Server, known: DumpFacts, reading: Reading | None) -> None:
+    """Globals, then the backup, then the proof of its rows; a watchdog cancels what outlives the deadline.
+
+    `known` is what was read of the backup by now, `reading` what reads the rest meanwhile.
+    """
     ctx, facts = subject.ctx, subject.facts_of_file
+    plan = reading.plan if reading else lambda: facts
     live: list[Connection] = []
     order = ByteOrder(functools.partial(connect, server))
 
@@ -243,20 +267,25 @@ def _load(subject: RestoredPostgres, server: Server) -> None:
     pool = Pool(opened, max(2, min(8, _cores())))
     try:
         with opened("postgres") as conn:
-            _home(conn, facts)
+            _home(conn, known)
         if subject.artifact.globals:
             with _stage(subject, "globals"):
                 subject.global_roles = _globals(subject, opened)
-        prover = Prover(server, pool, facts, subject.loaded, HOME, subject.rows)
-        loader = Loader(opened, HOME, facts, pool, prover.early, loaded=subject.loaded)
+        prover = Prover(server, pool, facts, plan, subject.loaded, HOME, subject.rows)
+        loader = Loader(opened, HOME, known, plan, pool, prover.early, prover.forget, loaded=subject.loaded)
         try:
             with _stage(subject, "restore"), source.sql_text(subject.artifact, ctx, "restore") as text:
-                loader.run(text)
+                if reading:
+                    loader.run(_while_whole(text, reading), reading.noted)
+                else:
+                    loader.run(text)
         except ArtifactError as problem:
             subject.problem = problem
         finally:
             loader.close()
         order.end()
+        if reading and not reading.finish().restorable:
+            return
         subject.databases = tuple(_filled(subject, opened))
         subject.database = _judged(subject)
         if subject.problem is None:
@@ -270,6 +299,12 @@ def _load(subject: RestoredPostgres, server: Server) -> None:
         pool.close()
     if late.is_set():
         raise SandboxError("the drill ran out of time", remedy="raise sandbox.timeout in provado.yaml")
+
+
+def _while_whole(text: Iterator[bytes], reading: Reading) -> Iterator[bytes]:
+    for block in text:
+        reading.going()
+        yield block
 
 
 def _ended(server: Server, error: psycopg.Error) -> SandboxError:

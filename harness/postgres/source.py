@@ -12,7 +12,7 @@ import re
 import select
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Final
 
@@ -24,6 +24,7 @@ from ..sandbox import find_tools
 from ..settings import SandboxSettings
 from ..stream import Stream, encryption_of, open_file
 
+_NO_ROWS: Final = ("--section=pre-data", "--section=post-data")
 ARCHIVES: Final = {"custom", "directory", "tar"}
 _BLOCK: Final = 1 << 18
 # A pg_restore that writes nothing for this long is stuck: on a cut tar archive it spins forever
@@ -78,14 +79,18 @@ def _members(head: bytes) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def sql_text(artifact: Artifact, ctx: DrillContext, stage: str) -> Iterator[Iterator[bytes]]:
+def sql_text(
+    artifact: Artifact, ctx: DrillContext, stage: str, *, rows: bool = True
+) -> Iterator[Iterator[bytes]]:
     """The backup as blocks of SQL text; progress is told as `stage` in bytes of the backup read.
+
+    Without `rows` an archive gives its sections before and after the rows only (plain dumps have none).
 
     Raises ArtifactError when the file is damaged (also after the last block: archives report at the end),
     ToolError when no pg_restore at hand can read the archive's version.
     """
     if artifact.format in ARCHIVES:
-        with _archive_text(artifact, ctx, stage) as blocks:
+        with _archive_text(artifact, ctx, stage, () if rows else _NO_ROWS) as blocks:
             yield blocks
         return
     with open_file(artifact.path) as file:
@@ -103,11 +108,18 @@ def sha256_of(path: Path) -> str:
     return total.hexdigest()
 
 
-def counted(stream: Stream, artifact: Artifact, ctx: DrillContext, stage: str) -> Iterator[bytes]:
-    """The stream's blocks, with progress told as `stage` in bytes of the file."""
+def counted(
+    stream: Stream,
+    artifact: Artifact,
+    ctx: DrillContext,
+    stage: str,
+    silent: Callable[[], bool] = lambda: False,
+) -> Iterator[bytes]:
+    """The stream's blocks, with progress told as `stage` in bytes of the file, except while `silent`."""
     for block in stream:
         _in_time(ctx)
-        ctx.progress(stage, stream.raw_bytes, artifact.bytes)
+        if not silent():
+            ctx.progress(stage, stream.raw_bytes, artifact.bytes)
         yield block
 
 
@@ -118,7 +130,9 @@ def _in_time(ctx: DrillContext) -> None:
 
 
 @contextlib.contextmanager
-def _archive_text(artifact: Artifact, ctx: DrillContext, stage: str) -> Iterator[Iterator[bytes]]:
+def _archive_text(
+    artifact: Artifact, ctx: DrillContext, stage: str, options: tuple[str, ...]
+) -> Iterator[Iterator[bytes]]:
     path = _unpacked(artifact, ctx) if artifact.packing else artifact.path
     if artifact.format == "tar":
         _whole_tar(path)
@@ -126,7 +140,7 @@ def _archive_text(artifact: Artifact, ctx: DrillContext, stage: str) -> Iterator
         _plain_files(path)
     tool = pg_restore_for(path, ctx.settings.sandbox)
     limit_s = _SILENCE_S + artifact.bytes / _SEEK_BYTES_PER_S
-    with process.reading([tool, "--create", "-f", "-", path]) as (out, pipe):
+    with process.reading([tool, "--create", *options, "-f", "-", path]) as (out, pipe):
         yield _archive_blocks(out, pipe, artifact, ctx, stage, limit_s)
 
 

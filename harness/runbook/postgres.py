@@ -13,6 +13,7 @@ from psycopg import sql
 from ..backups import order
 from ..catalog import identify
 from ..check import Check, NotRun, check
+from ..component import inspected
 from ..components import component, recognisers
 from ..errors import ArtifactError, RestoreError
 from ..model import Artifact, Finding
@@ -82,7 +83,7 @@ def restore_test(self: Check, ground: Ground) -> Iterator[Finding]:
     """The newest backup restores in a throwaway server, which no other database can be reached from."""
     made = component("postgres")
     ctx = ground.context()
-    inspection = made.inspect(ground.newest("postgres"), ctx)
+    inspection = inspected(made, ground.newest("postgres"), ctx)
     if not inspection.restorable:
         yield self.finding(inspection.artifact.path.name, "cannot be restored")
         return

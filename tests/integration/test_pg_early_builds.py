@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gzip
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from harness.model import Evidence, Status
 from harness.postgres import load
 from harness.postgres.dump import Statement
 from harness.postgres.patterns import built_on
-from harness.postgres.pool import Pool
+from harness.postgres.pool import Connection, Pool
 from harness.settings import load_settings
 
 BACKUPS = Path(__file__).parents[2] / "fixtures/backups"
@@ -56,22 +58,38 @@ def test_an_index_still_being_built_is_not_begun_again(monkeypatch: pytest.Monke
 
 
 def test_an_early_build_that_fails_is_made_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.postgres import early
+    borrow = Pool.connection
 
-    class Refused:
-        """A planned statement that no server takes."""
-
-        sql = b"CREATE INDEX nonsense"
-
-    planned = early.EarlyBuilds.begin
-
-    def begin(self: early.EarlyBuilds, block: int, source: str, database: str, table: bytes) -> None:
-        for key, items in self._facts.indexes.items():
-            self._facts.indexes[key] = [dataclasses.replace(i, statement=Refused()) for i in items]  # type: ignore[arg-type]
-        planned(self, block, source, database, table)
+    @contextlib.contextmanager
+    def read_only(self: Pool, database: str) -> Iterator[Connection]:
+        with borrow(self, database) as conn:
+            conn.execute("SET default_transaction_read_only = on")
+            yield conn
 
     monkeypatch.setattr(load, "EARLY_BYTES", 0)
-    monkeypatch.setattr(early.EarlyBuilds, "begin", begin)
+    monkeypatch.setattr(Pool, "connection", read_only)
     status = _status(_drill())
     assert status["pg.statements"] is Status.PASS
     assert status["pg.objects"] is Status.PASS
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ("COPY public.ip_pools FROM stdin;\n\\.\n", "a second block, empty"),
+        ("UPDATE public.ip_pools SET name = name;\n", "a write after the rows"),
+    ],
+)
+def test_what_is_read_early_is_what_stands_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, more: str, why: str
+) -> None:
+    """Rows that were proven while others loaded, and changed afterwards: the last state counts."""
+    monkeypatch.setattr(load, "EARLY_BYTES", 0)
+    text = gzip.decompress(sorted(BACKUPS.glob("*daily*.sql.gz"))[0].read_bytes()).decode()
+    end = text.rindex("--\n-- PostgreSQL database dump complete")
+    backup = tmp_path / "more.sql"
+    backup.write_text(text[:end] + more + text[end:])
+    found = catalog.find(backup, components.recognisers())
+    status = _status(drill(found[0], load_settings(None, {})))
+    assert status["pg.statements"] is Status.PASS, why
+    assert status["pg.row-counts"] is Status.PASS, why

@@ -85,7 +85,7 @@ def test_sequences_extensions_inserts_and_icu():
 
 def test_indexes_are_planned_only_where_order_does_not_matter():
     index = "CREATE INDEX i ON public.t USING btree (a);\n"
-    assert [p.ordinal for p in facts(TABLE + index).indexes[("", "public.t")]] == [2]
+    assert len(facts(TABLE + index).indexes["", "public.t"]) == 1
     assert facts("SET default_tablespace = fast;\n" + TABLE + index).indexes == {}
     assert facts("SET ROLE bob;\n" + TABLE + index).indexes == {}
 
