@@ -79,7 +79,7 @@ def _entries(base: _Id, items: list[bytes]) -> list[tuple[_Id, list[bytes]]]:
         names = items[3 : 3 + width]
         at = 3 + width + 1
         for _ in range(valid + deleted):
-            flags = int(items[at])
+            start, flags = at, int(items[at])
             entry_id = (base[0] + int(items[at + 1]), base[1] + int(items[at + 2]))
             at += 3
             if flags & _SAME_FIELDS:
@@ -91,7 +91,9 @@ def _entries(base: _Id, items: list[bytes]) -> list[tuple[_Id, list[bytes]]]:
                 if len(fields) != 2 * own:
                     raise IndexError
                 at += 1 + 2 * own
-            at += 1  # number of parts, for reading backwards
+            if int(items[at]) != at - start:  # the number of parts, for reading backwards
+                raise IndexError
+            at += 1
             if not flags & _DELETED:
                 found.append((entry_id, fields))
     except (IndexError, ValueError):
