@@ -38,7 +38,9 @@ Tell = Callable[[int, int, str], None]
     type=click.Path(path_type=Path),
     help="Redis: have the server save now, and describe that very file (its dump.rdb, as seen from here).",
 )
-@click.option("--no-canary", is_flag=True, help="With --rdb: write no key that proves the file's origin.")
+@click.option(
+    "--no-canary", is_flag=True, help="With --rdb: write no key that proves the file's origin (else none is)."
+)
 def command(
     component: str,
     url: str,
@@ -57,8 +59,6 @@ def command(
     """
     if component == "postgres" and (rdb or no_canary):
         raise click.UsageError("--rdb and --no-canary are for redis")
-    if no_canary and not rdb:
-        raise click.UsageError("without --rdb no canary is written: --no-canary has nothing to switch off")
     source = source_url(url)
     with _Teller(quiet, "B" if component == "postgres" or rdb else "keys") as tell:
         manifest, notes = _capture(component, source, not no_digest, jobs, rdb, not no_canary, tell)
