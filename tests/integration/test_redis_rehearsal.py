@@ -12,7 +12,8 @@ from test_redis_drill import archive, bad, verdict, verify
 
 from harness.model import Verdict
 
-FIRST = next(name for name in sorted(SERVERS) if name.startswith("redis-7"))
+FIRST = next((name for name in sorted(SERVERS) if name.startswith("redis-7")), "")
+pytestmark = pytest.mark.skipif(not FIRST, reason="no Redis 7 here: an AOF as the customer's is NOT tested")
 
 
 @pytest.fixture(scope="module")
