@@ -153,6 +153,20 @@ def row_counts(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
         )
     if not groups:
         raise NotRun("the backup holds no rows")
+    for database, entries in _entries(subject).items():
+        with subject.connect(database) as conn:
+            lacking = present.without_rows(conn, entries)
+        for kind, schema, name in lacking[:_SHOWN]:
+            yield self.finding(
+                f"{schema}.{name}",
+                "the backup has the table, but no entry for its rows"
+                if kind == "TABLE"
+                else "the backup has the sequence, but not where it stands",
+                severity=Severity.HIGH,
+                expected="an entry, as for the others",
+                observed="none",
+                remedy="dump without --exclude-table-data, or waive this with the reason",
+            )
     for group in groups:
         if group.observed != group.expected:
             yield self.finding(

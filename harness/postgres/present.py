@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
+
+from psycopg import sql
 
 from .dump import Entry
 from .pool import Connection
@@ -77,6 +79,10 @@ UNION ALL SELECT 'FOREIGN DATA WRAPPER', NULL, fdwname, false FROM pg_catalog.pg
 UNION ALL SELECT 'SUBSCRIPTION', NULL, subname, false FROM pg_catalog.pg_subscription s
    JOIN pg_catalog.pg_database d ON d.oid = s.subdbid WHERE d.datname = pg_catalog.current_database()
 """  # noqa: S608 - put together from constants
+_PERMANENT: Final = (
+    "SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE n.nspname = %s AND c.relname = %s AND c.relkind = %s AND c.relpersistence = 'p'"
+)
 _SCHEMALESS: Final = frozenset(
     {"SCHEMA", "EXTENSION", "EVENT TRIGGER", "PUBLICATION", "SERVER", "FOREIGN DATA WRAPPER", "SUBSCRIPTION"}
 )
@@ -107,6 +113,31 @@ def besides(conn: Connection, entries: Iterable[Entry]) -> list[Name]:
     _, own = _objects(conn)
     known = {_key(e) for e in entries}
     return sorted((n for n in own if n[0] in _BESIDES and n not in known), key=str)
+
+
+def without_rows(conn: Connection, entries: Sequence[Entry]) -> list[Name]:
+    """Tables and sequences that the TOC has, but no rows or position of: pg_dump writes those of every one.
+
+    Empty when the file holds rows of no table at all, or positions of no sequence. Left out are tables
+    without rows of their own (partitioned), unlogged ones (a standby lacks theirs), and such as hold rows.
+    """
+    lists = {t: {_key(e) for e in entries if e.type == t} for t in ("TABLE", "SEQUENCE")}
+    told = {t: {_key(e)[1:] for e in entries if e.type == t} for t in ("TABLE DATA", "SEQUENCE SET")}
+    found = []
+    for kind, data, relkind in (("TABLE", "TABLE DATA", "r"), ("SEQUENCE", "SEQUENCE SET", "S")):
+        for name in sorted(lists[kind], key=str) if told[data] else ():
+            if name[1:] in told[data] or name[1] is None:
+                continue
+            there = conn.execute(_PERMANENT, (name[1], name[2], relkind)).fetchone()
+            if there is not None and (kind == "SEQUENCE" or _empty(conn, name[1], name[2])):
+                found.append(name)
+    return found
+
+
+def _empty(conn: Connection, schema: str, table: str) -> bool:
+    query = sql.SQL("SELECT NOT EXISTS (SELECT FROM ONLY {})").format(sql.Identifier(schema, table))
+    row = conn.execute(query).fetchone()
+    return bool(row and row[0])
 
 
 def _objects(conn: Connection) -> tuple[Counter[Name], Counter[Name]]:

@@ -103,6 +103,21 @@ def test_what_the_file_is_instead(judged):
     assert "UTF-16" in finding.message and "iconv" in finding.remedy
 
 
+def test_what_stands_in_the_contents_without_its_rows(judged):
+    data = "--\n-- Data for Name: {0}; Type: {1}; Schema: public; Owner: -\n--\n\n"
+    q = toc("q", "SEQUENCE", "CREATE SEQUENCE public.q;") + toc("r", "SEQUENCE", "CREATE SEQUENCE public.r;")
+    q += "--\n-- Name: r; Type: SEQUENCE SET; Schema: public; Owner: -\n--\n\n"
+    q += "SELECT pg_catalog.setval('public.r', 7, true);\n\n"
+    evidence, verdict = judged(HEAD + U + T + q + END)
+    assert verdict is Verdict.FAIL
+    told = {f.object: f.severity for f in evidence.findings if f.check == "pg.row-counts"}
+    assert told == {"public.u": "high", "public.q": "high"}
+    whole = U + data.format("u", "TABLE DATA") + "COPY public.u (a, b) FROM stdin;\n\\.\n\n"
+    unlogged = toc("w", "TABLE", "CREATE UNLOGGED TABLE public.w (a int);")
+    evidence, verdict = judged(HEAD + whole + unlogged + T + END)
+    assert verdict is Verdict.PASS, evidence.findings
+
+
 GOOD = {
     "as it is": HEAD + T + END,
     "old dump with a search_path": HEAD.replace("15.18", "9.6.24")
@@ -162,7 +177,12 @@ GOOD = {
     + "COPY public.p (id, s, t) FROM stdin;\n1\ta\t\\N\n\\.\n"
     + "COPY public.p (t, s, id) FROM stdin;\nx\tb\t2\n\\.\n"
     + END,
-    "two tables in a file of two dumps": HEAD + U + END + HEAD + T + END,
+    "two tables in a file of two dumps": HEAD
+    + T
+    + END
+    + HEAD
+    + T.replace("t;", "u;").replace(".t ", ".u ")
+    + END,
     "names quoted by --quote-all-identifiers": HEAD
     + T
     + toc("r", "TABLE", "CREATE TABLE public.r (r regclass, a regtype[]);")
