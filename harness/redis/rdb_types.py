@@ -50,6 +50,8 @@ def value(kind: int, buf: bytes, pos: int, facts: RdbFacts, digester: Digester) 
         return digester.module(name.encode(), parts), pos
     if kind in (22, 24):
         return _field_expiry(kind, buf, pos, facts, digester)
+    if kind == 6 and facts.version > 8:
+        raise Damaged("holds a module value in a form that servers gave up before this version")
     if kind == 6:
         raise Unknown("holds a module value in the oldest form, which cannot be skipped")
     if kind == 25:

@@ -29,10 +29,12 @@ from .spool import Spool
 from .wire import Address, Wire
 
 DATABASES: Final = 1024  # more than anyone uses: how many a target must have is a check's business
+_TOO_OLD: Final = "it is too old for this RDB version"
+_FORM: Final = "it does not know a form that the file uses"
 _LACKS: Final = (  # the sandbox lacks something: nothing is said about the backup
-    (r"Can't handle RDB format version", "it is too old for this RDB version"),
+    (r"Can't handle RDB format version", _TOO_OLD),
     (r"module data I can't load|no matching module|requires? module", "it lacks a module the data needs"),
-    (r"Can't handle RDB|Unknown RDB", "it does not know a form that the file uses"),
+    (r"Can't handle RDB|Unknown RDB", _FORM),
     (r"Out [Oo]f [Mm]emory allocating|Cannot allocate memory", "it ran out of memory"),
     (r"No space left", "its disk is full"),
     (r"Engine .* not found|Failed.*load.*function engine", "it lacks a function engine the data needs"),
@@ -199,7 +201,7 @@ def _start(
         if died.limit:
             raise
         again = _otherwise(request, facts, died.log)
-        return _start(again, facts, ctx, stack) if again else _refusal(died)
+        return _start(again, facts, ctx, stack) if again else _refusal(died, facts)
 
 
 def _otherwise(request: RedisRequest, facts: RedisFacts, log: str) -> RedisRequest | None:
@@ -217,9 +219,11 @@ def _otherwise(request: RedisRequest, facts: RedisFacts, log: str) -> RedisReque
     return replace(request, options=tuple(options.items()))
 
 
-def _refusal(died: ServerDied) -> str:
+def _refusal(died: ServerDied, facts: RedisFacts) -> str:
     for pattern, lack in _LACKS:
         if re.search(pattern, died.log):
+            if lack in (_TOO_OLD, _FORM) and _wrote_it(died.log, facts):
+                return "even the version that wrote it does not know what it holds"
             raise SandboxError(
                 f"the server found here cannot load this backup: {lack}",
                 remedy="install the source's server and name it with --redis-bin, or use --sandbox container",
@@ -228,6 +232,17 @@ def _refusal(died: ServerDied) -> str:
         if re.search(pattern, died.log):
             return reason
     return f"the server ended while loading (exit code {died.died_with})"
+
+
+def _wrote_it(log: str, facts: RedisFacts) -> bool:
+    """Whether the server that refuses is of the version that says it wrote the file, or a later one."""
+    served = re.search(r"\b(Redis|Valkey) version=(\d+)\.(\d+)", log)
+    head = facts.head
+    if served is None or head is None:
+        return False
+    writer = head.aux.get("valkey-ver" if served[1] == "Valkey" else "redis-ver", "")
+    numbers = [int(n) for n in re.findall(r"\d+", writer)[:2]]
+    return len(numbers) == 2 and [int(served[2]), int(served[3])] >= numbers
 
 
 def _why_died(server: Server, what: str) -> str:

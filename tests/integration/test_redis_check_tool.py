@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from redis_servers import SERVERS, fill, running
-from test_redis_drill import archive, bad, verify
+from test_redis_drill import archive, bad, verdict, verify
 
-from harness.model import Evidence
+from harness.model import Evidence, Verdict
 from harness.redis.opinion import Opinion, _judge
 from harness.sandbox import RedisRequest
 from harness.sandbox.tool import Finished, redis_program, run_check
@@ -96,3 +96,16 @@ def test_it_ends_when_it_is_told_to(tmp_path: Path) -> None:
     settings = SandboxSettings()
     done = run_check(program, "redis-x", tmp_path, "part", settings, deadline=began + 60, stop=stop)
     assert done.exit_code is None and time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("kind", [0x30, 0xF3, 0x06])
+@pytest.mark.parametrize("name", sorted(SERVERS))
+def test_what_its_own_writer_does_not_know_is_damage(name: str, kind: int, tmp_path: Path) -> None:
+    """A record of an unknown type may be of a newer version, but not where the writer itself refuses it."""
+    with running(SERVERS[name]) as one:
+        one.wire.call("SET", "aaaa", "bbbb")
+        one.wire.call("SAVE")
+        spoilt = bytearray(one.dump.read_bytes())
+    spoilt[spoilt.index(b"\x04aaaa") - 1] = kind
+    (tmp_path / "dump.rdb").write_bytes(bytes(spoilt[:-8]) + bytes(8))
+    assert verdict(verify(tmp_path / "dump.rdb")) is Verdict.FAIL
