@@ -149,11 +149,23 @@ def _try(name: str, path: Path, ctx: DrillContext) -> RedisStart:
         with redis_sandbox(request, ctx.settings.sandbox, deadline=ctx.deadline) as server:
             info = server.info
     except ServerDied as died:
-        return _refusal(name, died)
+        return _unknown(name, died, lines) or _refusal(name, died)
     except SandboxError as error:
         return RedisStart(name, untested=f"{name} was not tried on a server: {error}")
     untested = f"{name}: {', '.join(left_out)} were left out of the trial start" if left_out else ""
     return RedisStart(name, f"{info.provider} {info.version}".strip(), untested=untested)
+
+
+def _unknown(name: str, died: ServerDied, lines: list[str]) -> RedisStart | None:
+    """What Redis 8 says of a directive that it does not know, once all modules had their turn."""
+    told = re.search(r"Unresolved Configuration\(s\) Detected:.*?>>> '\s*([\w-]+)", died.log, re.S)
+    if told is None or died.limit:
+        return None
+    directive = told[1].lower()
+    number = next((i for i, line in enumerate(lines, 1) if line.split()[:1] == [told[1]]), None)
+    newer, version = bool(_NEWER.match(directive)), re.search(r"Redis version=([\d.]+)", died.log)
+    server = f"Redis {version[1]}" if version else "Redis"
+    return RedisStart(name, server, not newer, newer, number, directive, "Bad directive")
 
 
 def _refusal(name: str, died: ServerDied) -> RedisStart:

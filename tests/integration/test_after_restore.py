@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,14 @@ def verify(
 
 def test_steps_run_on_the_restored_copy(point: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (point / "migrate.sql").write_text("ALTER TABLE companies ADD COLUMN plan text; DROP TABLE log;")
-    script = 'psql "$DATABASE_URL" -Atqc "UPDATE companies SET plan = \'free\'" && test -n "$REDIS_URL"'
+    script = (
+        "import os, psycopg; os.environ['REDIS_URL'];"
+        "psycopg.connect(os.environ['DATABASE_URL'], autocommit=True)"
+        ".execute(\"UPDATE companies SET plan = 'free'\")"
+    )
     steps = [
         {"name": "schema", "sql": "migrate.sql"},
-        {"name": "data", "run": ["sh", "-c", script]},
+        {"name": "data", "run": [sys.executable, "-W", "ignore", "-c", script]},
         {"name": "smoke", "query": "SELECT count(*) FROM companies WHERE plan = 'free'", "expect": 200},
     ]
     code, checks, told = verify(point, capsys, "postgres", after_restore=steps)

@@ -340,7 +340,9 @@ def zoo():
 
 
 def dump(server, tool, *options):
-    program = next(t for t in find_tools(tool, SandboxSettings()) if "/15/" in str(t))
+    program = next((t for t in find_tools(tool, SandboxSettings()) if "/15/" in str(t)), None)
+    if program is None:
+        pytest.skip("no PostgreSQL 15 here: its dumps are NOT tested")
     env = {"PGHOST": server.host, "PGUSER": "postgres", "PGPASSWORD": server.password.reveal()}
     done = process.run([program, *options], timeout_s=60, env=env)
     assert done.code == 0, done.error_text()

@@ -38,7 +38,9 @@ INSERT INTO cache VALUES (1);
 def backups(tmp_path_factory):
     """`plain` and `tar` folders of one server, whose superuser is not called postgres."""
     folder = tmp_path_factory.mktemp("base")
-    tool = next(t for t in find_tools("pg_basebackup", SandboxSettings()) if "/15/" in str(t))
+    tool = next((t for t in find_tools("pg_basebackup", SandboxSettings()) if "/15/" in str(t)), None)
+    if tool is None:
+        pytest.skip("no PostgreSQL 15 here: its base backups are NOT tested")
     deadline = time.monotonic() + 120
     with postgres_sandbox(
         PostgresRequest(15, options=REPLICA), SandboxSettings(), deadline=deadline
