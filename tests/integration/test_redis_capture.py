@@ -104,7 +104,10 @@ def test_over_tls(tmp_path: Path) -> None:
         )
     )
     port = _free_port()
-    server = SERVERS[next(name for name in sorted(SERVERS) if name.startswith("redis-7"))] / "redis-server"
+    name = next((name for name in sorted(SERVERS) if name.startswith("redis-7")), None)
+    if name is None:
+        pytest.skip("no Redis 7 here: those of the wheels know no TLS")
+    server = SERVERS[name] / "redis-server"
     argv = [server, "--port", "0", "--tls-port", str(port), "--bind", "127.0.0.1", "--save", ""]
     argv += ["--tls-cert-file", tmp_path / "cert.pem", "--tls-key-file", tmp_path / "key.pem"]
     argv += ["--tls-auth-clients", "no", "--dir", tmp_path]

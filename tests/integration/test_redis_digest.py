@@ -63,6 +63,8 @@ def test_file_equals_server(name: str, tmp_path: Path) -> None:
 def test_a_newer_server_gives_the_same_digests(tmp_path: Path) -> None:
     """A dump of the oldest server, loaded by every newer one that can: not one key differs."""
     oldest = min(SERVERS, key=lambda n: [int(x) for x in n.split("-")[1].split(".")])
+    if oldest.startswith("redis-8"):
+        pytest.skip("no server here writes what others load")
     with running(SERVERS[oldest]) as one:
         fill(one.wire, one.vendor, one.version)
         one.wire.call("SAVE")
@@ -147,7 +149,7 @@ def test_any_data_set(
 def test_servers_that_tell_less(tmp_path: Path) -> None:
     """What servers before 6.0 and 7.0 tell, asked of a newer one, gives the same digests."""
     with running(None) as one:
-        fill(one.wire, one.vendor, one.version)
+        fill(one.wire, one.vendor, min(one.version, (7, 0)))  # without what those know nothing of
         one.wire.call("XADD", "stream:expiring", "1-1", "a", "b")
         one.wire.call("PEXPIREAT", "stream:expiring", LATER)
         _, expected = read_live(one.wire, tmp_path)
