@@ -68,11 +68,11 @@ class EarlyBuilds:
         def start() -> None:
             for key in keys:  # each locks its table against everything else, so one after the other
                 build(key)
+            if self._on_rows:  # takes longer than any of its indexes
+                self._on_rows(table.block)
             for other in planned:
                 if other not in keys:
                     self._pool.submit(lambda o=other: build(o))  # type: ignore[misc]
-            if self._on_rows:
-                self._on_rows(table.block)
 
         self._pool.submit(start)
 

@@ -12,7 +12,8 @@ import logging
 import os
 import select
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,7 @@ from .pool import Connection
 
 _BLOCK: Final = 1 << 20
 _POLL_S: Final = 0.1
+_GATHER_S: Final = 0.002  # the server writes 4 KiB at a time: to wake for each costs as much as the hashing
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,12 @@ def table_rows(
     encoding: str = "UTF8",
 ) -> Rows:
     """Count and digest what the server holds for a table. Raises psycopg.Error as the server does."""
-    digest, rows = xxhash.xxh3_128(), 0
-    for block in read_rows(conn, server, schema, table, columns, encoding):
-        digest.update(block)
-        rows += block.count(b"\n")
-    return Rows(rows, digest.hexdigest())
+    digest, blocks = xxhash.xxh3_128(), read_rows(conn, server, schema, table, columns, encoding)
+    while True:
+        try:
+            digest.update(next(blocks))
+        except StopIteration as end:
+            return Rows(end.value, digest.hexdigest())
 
 
 def read_rows(
@@ -60,10 +63,11 @@ def read_rows(
     table: str,
     columns: tuple[str, ...],
     encoding: str = "UTF8",
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, int]:
     """The COPY text of a table (or of a partitioned table with all its partitions) in large blocks.
 
-    `encoding` is PostgreSQL's name of the encoding that the text shall have.
+    `encoding` is PostgreSQL's name of the encoding that the text shall have. Returns the number of rows, as
+    the server counts them.
     """
     kind = conn.execute(
         "SELECT relkind IN ('p', 'v', 'm') FROM pg_catalog.pg_class WHERE oid = %s::regclass",
@@ -81,24 +85,26 @@ def read_rows(
         with conn.cursor() as cursor, cursor.copy(query) as copy:
             for block in copy:
                 yield bytes(block)
-        return
-    yield from _through_pipe(conn, server.shared, server.shared_inside, source, form)
+        return cursor.rowcount
+    return (yield from _through_pipe(conn, server.shared, server.shared_inside, source, form))
 
 
 def _through_pipe(
     conn: Connection, shared: Path, inside: str, source: sql.Composable, form: sql.Composable
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, int]:
     name = f"rows-{os.urandom(8).hex()}"
     path = shared / name
     os.mkfifo(path)
     path.chmod(0o666)  # the folder itself admits only the server and us
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     trouble: list[BaseException] = []
+    rows = read = 0
     done = threading.Event()
 
     def write() -> None:
+        nonlocal rows
         try:
-            conn.execute(sql.SQL("COPY {} TO {}{}").format(source, f"{inside}/{name}", form))
+            rows = conn.execute(sql.SQL("COPY {} TO {}{}").format(source, f"{inside}/{name}", form)).rowcount
         except BaseException as error:
             trouble.append(error)
         finally:
@@ -117,6 +123,9 @@ def _through_pipe(
                 block = os.read(reader, _BLOCK)
                 if block:
                     yield block
+                    read += len(block)
+                    if read > _BLOCK > 4 * len(block):
+                        time.sleep(_GATHER_S)
                     continue
             if last:
                 break
@@ -128,6 +137,7 @@ def _through_pipe(
         path.unlink(missing_ok=True)
     if trouble:
         raise trouble[0]
+    return rows
 
 
 _LIKE_PG_DUMP: Final = {  # what pg_dump sets in its own session (pg_dump.c: setup_connection)

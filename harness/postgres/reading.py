@@ -9,10 +9,11 @@ the same as after an inspection of its own.
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import Protocol
+from typing import Final, Protocol
 
 from ..component import DrillContext, Inspection
 from ..errors import ArtifactError
@@ -21,6 +22,8 @@ from ..stream import Stream, open_file
 from . import source
 from .dump import Copy, Item, read_dump
 from .facts import DumpFacts, noted
+
+_SWITCH_S: Final = 1e-4
 
 
 class Reading(Protocol):
@@ -56,6 +59,8 @@ class Beside:
         self._artifact, self._ctx, self._whole = artifact, ctx, whole
         self._rows_reached, self._stopped = threading.Event(), threading.Event()
         self._done: Future[Inspection] = Future()
+        # The load must get at the interpreter at once, or the server waits for rows: 5 ms are 400 KB of them.
+        sys.setswitchinterval(min(_SWITCH_S, sys.getswitchinterval()))
         self._thread = threading.Thread(target=self._run, name="provado-read", daemon=True)
         self._thread.start()
         self._rows_reached.wait()
