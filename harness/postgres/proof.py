@@ -27,6 +27,7 @@ from ..sandbox import Server
 from .pool import Connection
 
 _BLOCK: Final = 1 << 20
+_FEW_BYTES: Final = 1 << 14  # fewer rows come over the connection sooner than a pipe is made
 _POLL_S: Final = 0.1
 _GATHER_S: Final = 0.002  # the server writes 4 KiB at a time: to wake for each costs as much as the hashing
 
@@ -46,9 +47,13 @@ def table_rows(
     table: str,
     columns: tuple[str, ...],
     encoding: str = "UTF8",
+    size: int | None = None,
 ) -> Rows:
-    """Count and digest what the server holds for a table. Raises psycopg.Error as the server does."""
-    digest, blocks = xxhash.xxh3_128(), read_rows(conn, server, schema, table, columns, encoding)
+    """Count and digest what the server holds for a table, of about `size` bytes where that is known.
+
+    Raises psycopg.Error as the server does.
+    """
+    digest, blocks = xxhash.xxh3_128(), read_rows(conn, server, schema, table, columns, encoding, size)
     while True:
         try:
             digest.update(next(blocks))
@@ -63,6 +68,7 @@ def read_rows(
     table: str,
     columns: tuple[str, ...],
     encoding: str = "UTF8",
+    size: int | None = None,
 ) -> Generator[bytes, None, int]:
     """The COPY text of a table (or of a partitioned table with all its partitions) in large blocks.
 
@@ -80,12 +86,15 @@ def read_rows(
     elif columns:
         source = sql.SQL("{} ({})").format(source, named)
     form = sql.SQL(" (ENCODING {})").format(encoding) if encoding != "UTF8" else sql.SQL("")
-    if server.shared is None or server.shared_inside is None:
+    few = size is not None and size < _FEW_BYTES
+    if few or server.shared is None or server.shared_inside is None:
         query = sql.SQL("COPY {} TO STDOUT{}").format(source, form)
+        rows = 0
         with conn.cursor() as cursor, cursor.copy(query) as copy:
             for block in copy:
+                rows += 1  # the server sends a message per row
                 yield bytes(block)
-        return cursor.rowcount
+        return rows
     return (yield from _through_pipe(conn, server.shared, server.shared_inside, source, form))
 
 

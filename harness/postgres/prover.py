@@ -56,7 +56,7 @@ class Prover:
         try:
             with self.pool.connection(table.database or self.home) as conn:
                 self.rows[index] = table_rows(
-                    conn, self.server, table.schema, table.table, table.columns, table.encoding
+                    conn, self.server, table.schema, table.table, table.columns, table.encoding, table.bytes
                 )
         except psycopg.OperationalError:
             raise
