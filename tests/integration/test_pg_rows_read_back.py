@@ -14,12 +14,14 @@ from harness.settings import SandboxSettings
 
 @pytest.mark.parametrize("rows", [0, 1, 20, 5000])
 def test_few_and_many_rows_are_read_alike(rows: int) -> None:
-    with postgres_sandbox(PostgresRequest(15), SandboxSettings(), deadline=time.monotonic() + 60) as server:
-        with connect(server, "postgres") as conn:
-            conn.execute("CREATE TABLE t (n int, v text)")
-            conn.execute("INSERT INTO t SELECT n, E'a\\nb\\t' || n FROM generate_series(1, %s) n", (rows,))
-            few = table_rows(conn, server, "public", "t", ("n", "v"), size=1)
-            piped = table_rows(conn, server, "public", "t", ("n", "v"))
+    with (
+        postgres_sandbox(PostgresRequest(15), SandboxSettings(), deadline=time.monotonic() + 60) as server,
+        connect(server, "postgres") as conn,
+    ):
+        conn.execute("CREATE TABLE t (n int, v text)")
+        conn.execute("INSERT INTO t SELECT n, E'a\\nb\\t' || n FROM generate_series(1, %s) n", (rows,))
+        few = table_rows(conn, server, "public", "t", ("n", "v"), size=1)
+        piped = table_rows(conn, server, "public", "t", ("n", "v"))
     text = "".join(f"{n}\ta\\nb\\t{n}\n" for n in range(1, rows + 1)).encode()
     assert few == piped
     assert few.rows == rows
