@@ -199,12 +199,6 @@ def environment() -> Environment:
     return made
 
 
-def prepare() -> None:
-    """Compile the templates that `render` and the index need; a run does so while its servers start."""
-    for name in ("report.html", "index.html", "base.html", "macros.html", "controls.html"):
-        environment().get_template(name)
-
-
 def _ticked(text: str) -> Markup:
     """`commands` between backticks set as code; everything else escaped as ever."""
     from markupsafe import Markup, escape

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 from .. import __version__
@@ -50,7 +49,6 @@ class Outputs:
         signer = load_signer(settings.evidence.signing_key)
         self.head: ledger.Head | None = None  # the ledger's, once the run is sealed
         self._entry = ledger.begin(self._output, self.run_id, plan=session.plan.as_json(), signer=signer)
-        Thread(target=_prepare, name="provado-templates", daemon=True).start()
 
     @property
     def folder(self) -> Path:
@@ -98,12 +96,6 @@ class Outputs:
         page = render_index(history(self._output, limit=1000), self._session.plan.settings.lang)
         write_atomic(self._output / "index.html", page)
         return head
-
-
-def _prepare() -> None:
-    from ..report.html import prepare
-
-    prepare()
 
 
 def _amounts(entry: Mapping[str, Any] | None) -> dict[str, Any] | None:
