@@ -26,7 +26,7 @@ _LO_CREATE: Final = re.compile(rb"SELECT (?:pg_catalog\.)?lo_create\('?(\d+)", r
 _LO_OPEN: Final = re.compile(rb"SELECT (?:pg_catalog\.)?lo_open\('?(\d+)", re.I)
 _LO_WRITE: Final = re.compile(rb"SELECT (?:pg_catalog\.)?lowrite\(0, '\\\\?x((?:[0-9a-f]{2})*)'\)", re.I)
 _VERSION: Final = re.compile(r"(\d+)(?:\.(\d+))?")
-_TEXT_COPY: Final = re.compile(rb"FROM\s+STDIN\s*$", re.I)
+TEXT_COPY: Final = re.compile(rb"FROM\s+STDIN\s*$", re.I)
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ def _copied(item: Copy, database: str, digest: str) -> TableData:
         digest,
         item.line,
         data.ended and not data.partial_row,
-        bool(_TEXT_COPY.search(item.sql)),
+        bool(TEXT_COPY.search(item.sql)),
         item.encoding,
     )
 

@@ -21,7 +21,7 @@ from psycopg.pq import TransactionStatus
 from . import patterns
 from .dump import Copy, Item, Known, Meta, Statement, read_dump
 from .early import EarlyBuilds, Filled
-from .facts import DumpFacts
+from .facts import TEXT_COPY, DumpFacts
 from .failures import Failure, failure, label, lacked
 from .hostile import classify, classify_insert
 from .loaded import Loaded
@@ -37,7 +37,6 @@ _NOT_THE_STATEMENT: Final = ("53", "57", "58030")
 _ALTER_ROLE: Final = re.compile(rb'\s*ALTER (?:ROLE|USER) ("[^"]+"|\S+) WITH SUPERUSER ', re.I)
 _VALUES: Final = re.compile(rb"INSERT INTO [^']*?\bVALUES\b", re.I)
 _QUALIFIED: Final = re.compile(rb'COPY ((?:"(?:[^"]|"")+"|[^\s."(]+)\.(?:"(?:[^"]|"")+"|[^\s."(]+))', re.I)
-_TEXT_COPY: Final = re.compile(rb"FROM\s+STDIN\s*$", re.I)
 _OURSELVES: Final = ("CURRENT_USER", "CURRENT_ROLE", "SESSION_USER")
 _WAITS_FOR_NOTHING: Final = (b"SET ", b"SELECT pg_catalog.setval", b"SELECT pg_catalog.lo")
 
@@ -243,7 +242,7 @@ class Loader:
             for earlier in again if self.forget else ():
                 self.forget(earlier)  # type: ignore[misc]
         first = self._first_rows(item)
-        large = not again and sum(map(len, first)) >= EARLY_BYTES and bool(_TEXT_COPY.search(item.sql))
+        large = not again and sum(map(len, first)) >= EARLY_BYTES and bool(TEXT_COPY.search(item.sql))
         again.append(index)
         later = 0
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Final, Protocol
 
-from ..component import DrillContext, Inspection
+from ..component import DrillContext, Inspection, Rest
 from ..errors import ArtifactError
 from ..model import Artifact
 from ..stream import Stream, open_file
@@ -26,12 +26,11 @@ from .facts import DumpFacts, noted
 _SWITCH_S: Final = 1e-4
 
 
-class Reading(Protocol):
+class Reading(Rest, Protocol):
     """A reading under way. `facts` fill up; `head` is what was known before the first row.
 
     `plan()` gives the facts whose indexes and writes are complete, None before. `noted(items)` wraps the
-    items that the load reads. `going()` raises ArtifactError once loading on is no use. `finish()` waits
-    for the end of the text and gives the whole inspection, however the load went; `stop()` gives up.
+    items that the load reads. `going()` raises ArtifactError once loading on is no use.
     """
 
     facts: DumpFacts
@@ -40,8 +39,6 @@ class Reading(Protocol):
     def plan(self) -> DumpFacts | None: ...
     def noted(self, items: Iterator[Item]) -> Iterator[Item]: ...
     def going(self) -> None: ...
-    def finish(self) -> Inspection: ...
-    def stop(self) -> None: ...
 
 
 Whole = Callable[[DumpFacts, str], Inspection]
