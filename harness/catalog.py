@@ -28,7 +28,7 @@ _STAMP: Final = re.compile(
 )
 _KIND: Final = re.compile(r"(?:^|[-_.])(daily|weekly|monthly|recovery|emergency)(?:-backup)?(?=[-_.]|$)")
 _BY_NAME: Final = (  # first match wins; only names that leave no doubt
-    (re.compile(r"redis.*\.(tar|tgz|tar\.\w+|rdb|aof)$|\.(rdb|aof)$|^appendonlydir$", re.I), "redis"),
+    (re.compile(r"redis.*\.(tar|tgz|tar\.\w+)$|\.(rdb|aof)(\.\w+)?$|^appendonlydir$", re.I), "redis"),
     (re.compile(r"\.(sql|pgdump|dump|backup)(\.(gz|zst|lz4|xz|bz2|age|gpg))*$", re.I), "postgres"),
     (re.compile(r"(config|conf)[-_]?backup.*\.(tar|tgz|tar\.\w+)$", re.I), "files"),
 )

@@ -98,17 +98,26 @@ def inspect(artifact: Artifact, ctx: DrillContext) -> Inspection:
 
 @contextlib.contextmanager
 def restore(inspection: Inspection, ctx: DrillContext) -> Iterator[RestoredFiles]:
-    """Copy everything into a private folder, as the runbook's `cp` would; start Redis on each redis.conf."""
+    """Bring everything into a private folder, as the runbook's `cp` would; start Redis on each redis.conf.
+
+    Raises ToolError where links lead to more than a configuration backup may take, or there is no room.
+    """
     made = subject(inspection, ctx)
     began = time.perf_counter()
     target = ctx.scratch / "restored"
     target.mkdir(mode=0o700)
     size = sum(file.bytes for file in made.facts.files())
+    if size > ctx.settings.files.max_bytes:  # many links to one large file
+        raise ToolError(
+            f"restored, it takes {size:,} bytes",
+            where=made.inspection.artifact.path.name,
+            remedy="raise files.max_bytes if that is right for a configuration backup",
+        )
     if shutil.disk_usage(target).free < size + _RESERVE_BYTES:
         raise ToolError(f"there is no room to restore {size:,} bytes", where=str(ctx.scratch))
     done = 0
     for file in made.facts.files():
-        _copy(file, target / file.name)
+        _bring(file, target / file.name, ours=made.inspection.artifact.path.is_file())
         done += file.bytes
         ctx.progress("restore", done, size)
         if time.monotonic() > ctx.deadline:
@@ -156,14 +165,18 @@ def _prefix(members: tuple[archive.Member, ...]) -> str:
     return only if all(m.name != only or m.kind == "folder" for m in members) else ""
 
 
-def _copy(file: Entry, target: Path) -> None:
+def _bring(file: Entry, target: Path, *, ours: bool) -> None:
+    """A copy of the user's file; of one that we unpacked ourselves a second name will do."""
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if file.source is None:
         raise ToolError(f"{file.name} was not read")
     try:
-        handle = os.open(file.source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(handle, "rb") as source, target.open("xb") as copy:
-            shutil.copyfileobj(source, copy, 1 << 18)
+        if ours:
+            target.hardlink_to(file.source)
+        else:
+            handle = os.open(file.source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with os.fdopen(handle, "rb") as source, target.open("xb") as copy:
+                shutil.copyfileobj(source, copy, 1 << 18)
         target.chmod(file.mode & 0o700 | 0o600)  # ours to read, whatever it was; the original stands in facts
     except OSError as error:
         raise ToolError(f"{file.name} cannot be restored: {error.strerror}") from None

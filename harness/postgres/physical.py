@@ -7,7 +7,6 @@ backup_manifest), and a folder or tar of a data directory however deep it lies i
 from __future__ import annotations
 
 import re
-import shutil
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +27,6 @@ from .source import sha256_of
 
 UNPACKED: Final = "base"  # the folder in the drill's scratch folder
 _RATIO: Final = 20_000  # unused WAL is zeros, which zstd packs 30,000 to one; the size limit is the real one
-_ROOM_BYTES: Final = 1 << 30  # what unpacking leaves free on the disk
 _DEPTH: Final = 8
 _TAR: Final = re.compile(r"(base|pg_wal|\d+)\.tar(?:\.\w+)?$")
 _WAL_NAME: Final = re.compile(r"[0-9A-F]{24}$")
@@ -92,8 +90,7 @@ def _basis(base: BaseBackup) -> str:
 def _unpack(artifact: Artifact, ctx: DrillContext) -> tuple[Path, Path | None]:
     """The data directory, unpacked, and the backup_manifest that goes with it."""
     path, root = artifact.path, ctx.scratch / UNPACKED
-    free = shutil.disk_usage(ctx.scratch).free - _ROOM_BYTES
-    limits = archive.Limits(min(ctx.settings.sandbox.disk, max(free, 1)), 10_000_000, _RATIO)
+    limits = archive.Limits(archive.room(ctx.scratch, ctx.settings.sandbox.disk), 10_000_000, _RATIO)
 
     def tar(file: Path, packing: tuple[str, ...], to: Path) -> None:
         ctx.progress("unpack", 0, artifact.bytes)

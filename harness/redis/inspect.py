@@ -14,9 +14,9 @@ from ..component import DrillContext, Inspection
 from ..errors import ArtifactError, ConfigError
 from ..manifest import Manifest, read_manifest
 from ..model import Artifact
-from ..stream import Stream, open_file
+from ..stream import open_file
 from . import aof as aof_reader
-from . import layout, walker
+from . import layout, packed, walker
 from .aof import AofFacts
 from .digest import Digester
 from .facts import RedisFacts
@@ -56,7 +56,7 @@ def inspect(artifact: Artifact, ctx: DrillContext) -> Inspection:
     manifest = read_manifest(artifact.manifest, "redis") if artifact.manifest else None
     salt = _salt(manifest)
     digester = Digester(salt)
-    found, sha256 = _open(artifact, ctx)
+    found, sha256 = _open(artifact, digester, ctx)
     head: RdbFacts | None = None
     walk = aof = None
     source = found.rdb
@@ -103,17 +103,17 @@ def _salt(manifest: Manifest | None) -> bytes:
     return salt
 
 
-def _open(artifact: Artifact, ctx: DrillContext) -> tuple[Layout, str]:
+def _open(artifact: Artifact, digester: Digester, ctx: DrillContext) -> tuple[Layout, str]:
     path, place = artifact.path, ctx.scratch / "unpacked"
+    until = min(ctx.deadline, time.monotonic() + _UNPACK_S)
     try:
         if path.is_dir():
             return layout.look(path, path.name), _folder_digest(path)
         if artifact.format == "archive" or (artifact.format == "unknown" and _looks_packed(artifact)):
-            until = min(ctx.deadline, time.monotonic() + _UNPACK_S)
-            unpacked = archive.unpack(path, artifact.packing, place, deadline=until)
-            return layout.look(place, path.name), unpacked.sha256
+            sha256 = packed.unpack(artifact, place, digester, ctx, until)
+            return layout.look(place, path.name), sha256
         if artifact.packing:
-            return _single(*_unpack_one(artifact, place), artifact)
+            return _single(*packed.unpack_one(artifact, place, digester, ctx, until), artifact)
         return _single(path, _sha256(path), artifact)
     except ArtifactError as error:
         broken = Layout()
@@ -137,19 +137,6 @@ def _single(path: Path, sha256: str, artifact: Artifact) -> tuple[Layout, str]:
             Problem("redis.archive-data", artifact.path.name, f"the file {what}", remedy="take a new backup")
         )
     return made, sha256
-
-
-def _unpack_one(artifact: Artifact, folder: Path) -> tuple[Path, str]:
-    folder.mkdir(mode=0o700)
-    target = folder / ("appendonly.aof" if artifact.format == "aof" else "dump.rdb")
-    with open_file(artifact.path) as file, target.open("xb") as out:
-        stream = Stream(file, artifact.path, artifact.packing)
-        for block in stream:
-            out.write(block)
-            limits = archive.Limits()
-            if stream.plain_bytes > 64 << 20 and stream.plain_bytes > stream.raw_bytes * limits.ratio:
-                raise ArtifactError("the file looks like a bomb", remedy="do not unpack it")
-    return target, stream.sha256
 
 
 def _read_aof(found: Layout, start: int, digester: Digester, ctx: DrillContext) -> AofFacts:

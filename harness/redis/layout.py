@@ -13,7 +13,7 @@ from typing import Final
 from ..model import Severity
 
 MAGICS: Final = (b"REDIS0", b"VALKEY0")
-_PART: Final = re.compile(r"^(?P<name>.+)\.(?P<seq>\d+)\.(?P<kind>base|incr)\.(?:rdb|aof)$")
+PART: Final = re.compile(r"^(?P<name>.+)\.(?P<seq>\d+)\.(?P<kind>base|incr)\.(?:rdb|aof)$")
 _NOTE: Final = re.compile(
     r"^(redis_version|valkey_version|run_id|role|db\d+|rdb_last_save_time|rdb_last_bgsave_status|"
     r"aof_last_write_status|master_link_status):(.+)$"
@@ -21,7 +21,7 @@ _NOTE: Final = re.compile(
 _METADATA: Final = ("backup-metadata.txt", "redis-info.txt", "redis-config.txt")
 _NAMES: Final = ("dbfilename", "appendfilename", "appenddirname")
 _YEAR_9999: Final = 253_402_300_800
-_SMALL: Final = 1 << 20
+SMALL_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,10 @@ def look(folder: Path, name: str) -> Layout:
         )
     for manifest in manifests:
         aof = _multi_part(manifest, made.problems)
-        claimed.update(f for f in manifest.parent.iterdir() if f == manifest or _PART.match(f.name))
+        claimed.update(f for f in manifest.parent.iterdir() if f == manifest or PART.match(f.name))
         if made.aof is None:
             made.aof = aof
-    loose = [f for f in files if f not in claimed and _PART.match(f.name)]
+    loose = [f for f in files if f not in claimed and PART.match(f.name)]
     if loose and made.aof is None:
         made.problems.append(
             Problem(
@@ -165,7 +165,7 @@ def _head(path: Path) -> bytes:
 
 def _text(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(_SMALL)
+        return file.read(SMALL_BYTES)
 
 
 def _multi_part(manifest: Path, problems: list[Problem]) -> Aof:
@@ -218,7 +218,7 @@ def _multi_part(manifest: Path, problems: list[Problem]) -> Aof:
     names = {e[2] for e in listed}
     newest = max((e[0] for e in bases), default=0)
     for child in sorted(folder.iterdir()):
-        part = _PART.match(child.name)
+        part = PART.match(child.name)
         if not part or part["name"] != name or child.name in names:
             continue
         current = int(part["seq"]) >= newest or not bases

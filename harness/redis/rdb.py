@@ -163,6 +163,7 @@ class _Walker:
         self.file, self.size, self.digester, self.on_key, self.facts = file, size, digester, on_key, facts
         self.deadline, self.progress = deadline, progress
         self.buf, self.pos, self.base, self.crc = file.read(_CHUNK), skip, 0, 0
+        self.last: bytes | None = None  # key before, of the same database
 
     def header(self) -> None:
         facts, head = self.facts, self.buf[:_HEADER]
@@ -238,6 +239,9 @@ class _Walker:
             else:
                 self.pos = self.operation(opcode, buf, pos + 1)
                 continue
+            if key == self.last:
+                raise Damaged("holds a key twice in a row")
+            self.last = key
             on_key(self.db, key, value, self.expiry)
             keys[self.db] += 1
             if self.expiry != NEVER:
@@ -256,6 +260,7 @@ class _Walker:
         facts = self.facts
         if opcode == 0xFE:
             self.db, pos = read.length(buf, pos)
+            self.last = None
             if self.db >= 1 << 31:
                 raise Damaged("selects a database that cannot exist")
         elif opcode == 0xFD:

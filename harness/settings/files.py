@@ -22,8 +22,8 @@ class FilesSettings(Section):
     required: tuple[str, ...] | None = None
     expiry_margin: Duration = 14 * 86400.0
     host_names: tuple[str, ...] = ()
-    max_bytes: Size = 1 << 30
-    max_files: Annotated[int, Field(ge=1)] = 20_000
+    max_bytes: Size = 256 << 20
+    max_files: Annotated[int, Field(ge=1)] = 10_000
 
 
 class RequiredSecret(Section):

@@ -391,3 +391,21 @@ def test_an_aof_of_commands_that_was_never_rewritten(tmp_path: Path) -> None:
     later = {n: d.replace(b".1.base", b".2.base") for n, d in later.items()}
     evidence = verify(archive(tmp_path / "redis-backup-2.tar.gz", later))
     assert [f.check for f in evidence.findings] == ["redis.aof-files"]
+
+
+def test_a_tightly_packed_backup_is_no_bomb(tmp_path: Path) -> None:
+    """The same kilobyte under every key packs 70 to one, as bombs do."""
+    page = "".join(f"{n * 7919:x}" for n in range(200)).encode()
+    with running(None) as one:
+        one.wire.call("SET", "first", "1")
+        for start in range(0, 8000, 1000):
+            one.wire.call("MSET", *(part for n in range(start, start + 1000) for part in (f"page:{n}", page)))
+        one.wire.call("SAVE")
+        dump = one.dump.read_bytes()
+    path = archive(tmp_path / "redis-backup-20261123-020000.tar.gz", {"dump.rdb": dump})
+    assert len(dump) > 5 << 20 and len(dump) > 20 * path.stat().st_size
+    evidence = verify(path)
+    assert verdict(evidence) is Verdict.PASS and evidence.measured.keys == 8001
+    spoilt = dump[:-9] + b"\x00" + dump[-8:]
+    path = archive(tmp_path / "redis-backup-20261124-020000.tar.gz", {"dump.rdb": spoilt})
+    assert verdict(verify(path)) is Verdict.FAIL

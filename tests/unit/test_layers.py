@@ -20,6 +20,7 @@ WORDS = {"model", "errors", "__init__"}
 TOOLS = WORDS | {"redact", "atomic", "process", "lock", "settings", "scratch", "backups"}
 DATA = TOOLS | {
     "stream",
+    "tar",
     "archive",
     "escrow",
     "catalog",
@@ -47,7 +48,8 @@ ALLOWED = {
     "settings": WORDS | {"redact"},
     "scratch": WORDS,
     "stream": TOOLS,
-    "archive": TOOLS | {"stream"},
+    "tar": TOOLS | {"stream"},
+    "archive": TOOLS | {"stream", "tar"},
     "escrow": TOOLS,
     "catalog": TOOLS | {"stream"},
     "manifest": TOOLS,

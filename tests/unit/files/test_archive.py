@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.archive import Limits, is_tar, unpack
+from harness.archive import Limits, is_tar, members, unpack
 from harness.errors import ArtifactError, ToolError
+from harness.sandbox.template import copy_tree
 from harness.stream import sniff
 
 
@@ -129,6 +130,48 @@ def test_a_bomb_is_stopped_early(tmp_path: Path) -> None:
     assert (tmp_path / "out/dump.rdb").stat().st_size < 100 << 20
 
 
+def test_runs_of_zeros_take_no_disk_and_read_as_zeros(tmp_path: Path) -> None:
+    zeros = bytes(8 << 20)
+    data = tar_with((entry("wal"), b"a" + zeros + b"b"), (entry("only"), zeros))
+    folder = unpacked(tmp_path, data)
+    assert (folder / "wal").read_bytes() == b"a" + zeros + b"b"
+    assert (folder / "only").read_bytes() == zeros
+    assert sum((folder / name).stat().st_blocks for name in ("wal", "only")) * 512 < 5 << 20
+    copy_tree(folder, tmp_path / "copy", None)
+    assert (tmp_path / "copy/wal").read_bytes() == b"a" + zeros + b"b"
+    assert (tmp_path / "copy/only").read_bytes() == zeros
+    assert (tmp_path / "copy/only").stat().st_blocks * 512 < 1 << 20
+
+
+def test_folders_that_only_names_imply_count_as_entries(tmp_path: Path) -> None:
+    data = tar_with(*((entry("/".join(f"{n}{depth}" for depth in range(20))), b"") for n in range(10)))
+    with pytest.raises(ArtifactError, match="more than 100 entries"):
+        unpacked(tmp_path, data, limits=Limits(members=100))
+    assert len(list((tmp_path / "out").rglob("*"))) <= 120
+
+
+def test_extended_headers_and_what_follows_the_end_have_a_bound(tmp_path: Path) -> None:
+    record = b"1000014 path=" + b"a" * 1_000_000 + b"\n"
+    header = entry("x", tarfile.XHDTYPE)
+    header.size = len(record)
+    one = header.tobuf(tarfile.USTAR_FORMAT) + record + bytes(-len(record) % 512)
+    with pytest.raises(ArtifactError, match="extended header"):
+        unpacked(tmp_path / "a", one * 80)
+    with pytest.raises(ArtifactError, match="behind its end"):
+        unpacked(tmp_path / "b", tar_with((entry("a"), b"1")) + b"A" * (65 << 20), limits=Limits(ratio=5000))
+
+
+def test_no_more_than_wanted_is_written_and_members_are_read_without_writing(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar_with((entry("dump.rdb"), b"REDIS0011" + b"x" * 9000), (entry("log"), b"y" * 9000)))
+    told = unpack(path, (), tmp_path / "out", keep=lambda m, head: m.bytes if head[:5] == b"REDIS" else 10)
+    assert [m.bytes for m in told.members] == [9009, 9000]
+    assert (tmp_path / "out/dump.rdb").read_bytes() == b"REDIS0011" + b"x" * 9000
+    assert (tmp_path / "out/log").read_bytes() == b"y" * 10
+    read = {m.name: (body.head(5), body.read(7), body.read(1 << 20)) for m, body in members(path, ())}
+    assert read["dump.rdb"] == (b"REDIS", b"REDIS00", b"11" + b"x" * 9000)
+
+
 def test_a_huge_extended_header_is_not_read_into_memory(tmp_path: Path) -> None:
     info = entry("././@PaxHeader", tarfile.XHDTYPE)
     info.size = 3 << 30
@@ -140,7 +183,7 @@ def test_limits_of_size_number_and_time(tmp_path: Path) -> None:
     data = tar_with(*((entry(str(n)), b"x" * 1000) for n in range(20)))
     with pytest.raises(ArtifactError, match="more than 10 entries"):
         unpacked(tmp_path / "a", data, limits=Limits(members=10))
-    with pytest.raises(ArtifactError):
+    with pytest.raises(ToolError, match="5,000 bytes"):
         unpacked(tmp_path / "b", data, limits=Limits(total_bytes=5000))
     with pytest.raises(ToolError, match="in time"):
         unpacked(tmp_path / "c", data, deadline=time.monotonic() - 1)
