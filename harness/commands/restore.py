@@ -21,6 +21,7 @@ from ..components import component as component_of
 from ..components import recognisers
 from ..errors import ConfigError, RestoreError
 from ..model import Artifact
+from ..recovery import Recovered
 from ..scratch import scratch_folder
 from ..settings import Settings, load_settings
 from .options import config_option
@@ -96,7 +97,7 @@ def postgres(
             return
         work = recover_tables if tables else recover.recover
         done = work(artifact, target, wish, settings, scratch, _teller(common))
-    _finish(done.target, sum(done.rows.values()), "rows", done, common)
+    _finish("rows", done, common)
 
 
 @command.command("redis")
@@ -127,7 +128,7 @@ def redis(
             _show_plan(list(made.steps), made.refusal, common)
             return
         done = recover.recover(artifact, target, wish, settings, scratch, _teller(common))
-    _finish(done.target, done.keys, "keys", done, common)
+    _finish("keys", done, common)
 
 
 @command.command("files")
@@ -147,7 +148,7 @@ def files(backup: str, paths: tuple[str, ...], **common: Any) -> None:
             _show_plan(list(made.steps), made.refusal, common)
             return
         done = recover.recover(made, settings)
-    _finish(done.target, done.files, "files", done, common)
+    _finish("files", done, common)
 
 
 def _choose(backup: str, component: str, settings: Settings) -> Artifact:
@@ -207,8 +208,8 @@ def _show_plan(steps: list[str], refusal: str | None, common: dict[str, Any]) ->
         raise RestoreError(refusal, remedy="nothing was changed; say --replace to replace it")
 
 
-def _finish(target: str, amount: int, unit: str, done: Any, common: dict[str, Any]) -> None:
-    health = None
+def _finish(unit: str, done: Recovered, common: dict[str, Any]) -> None:
+    health, amount = None, sum(done.arrived.values())
     if common["health"]:
         began = time.monotonic()
         health_check(common["health"], common["health_timeout"])
@@ -216,18 +217,18 @@ def _finish(target: str, amount: int, unit: str, done: Any, common: dict[str, An
     if common["as_json"]:
         data = {
             "schema": "provado/restore/1",
-            "target": target,
+            "target": done.target,
             unit: amount,
             "stages": [{"name": s.name, "seconds": s.seconds} for s in done.stages],
             "left": done.left,
             "notes": done.notes,
-            "safety": str(done.safety.path) if done.safety else None,
+            "safety": str(done.safety) if done.safety else None,
             "health_s": health,
         }
         click.echo(json.dumps(data, indent=1, ensure_ascii=False))
         return
     seconds = sum(s.seconds for s in done.stages)
-    click.echo(f"restored {amount:,} {unit} into {target} in {seconds:.1f} s")
+    click.echo(f"restored {amount:,} {unit} into {done.target} in {seconds:.1f} s")
     for line in (*done.notes, *(f"left: {line}" for line in done.left)):
         click.echo(f"  {line}")
     if health is not None:

@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,7 @@ from ..component import DrillContext
 from ..errors import ConfigError, RestoreError
 from ..lock import folder_lock
 from ..model import Artifact, Stage
+from ..recovery import Recovered
 from ..settings import Settings
 from .restore import RestoredFiles, inspect, restore
 
@@ -54,25 +55,6 @@ class Plan:
     changed: tuple[str, ...]
     steps: tuple[str, ...]
     refusal: str | None
-
-
-@dataclass
-class Saved:
-    """Where the replaced files lie."""
-
-    path: Path
-
-
-@dataclass
-class Recovered:
-    """What a recovery did. `left` tells in plain words what is still there and how to remove it."""
-
-    target: str
-    files: int = 0
-    stages: list[Stage] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    safety: Saved | None = None
 
 
 def plan(artifact: Artifact, target: Path, wish: Wish, settings: Settings, scratch: Path) -> Plan:
@@ -112,7 +94,7 @@ def recover(made: Plan, settings: Settings) -> Recovered:
         changed = [n for n in made.files if (target / n).exists()]
         if changed and made.wish.safety:
             done.safety = _save(target, changed, made.wish.safety)
-            done.left.append(f"the files before: {done.safety.path}")
+            done.left.append(f"the files before: {done.safety}")
         try:
             with _unpacked(made.artifact, settings, made.scratch, made.wish.timeout_s) as (subject, folder):
                 modes = {f.name: f.mode for f in subject.facts.files()}
@@ -124,7 +106,7 @@ def recover(made: Plan, settings: Settings) -> Recovered:
             raise RestoreError(
                 f"cannot write: {error.strerror}", where=str(target), remedy="nothing was changed"
             ) from None
-    done.files = len(made.files)
+    done.arrived["files"] = len(made.files)
     done.stages.append(Stage("restore", round(time.monotonic() - began, 3)))
     if set(_NOT_RESTORED) & {p.name for p in _top(made)}:
         done.notes.append("env-template.txt is a template: fill it in and save it as .env yourself")
@@ -195,12 +177,12 @@ def _sha(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _save(target: Path, names: list[str], safety: Path) -> Saved:
+def _save(target: Path, names: list[str], safety: Path) -> Path:
     place = safety / f"recovery-config-backup-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
     for name in names:
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(target / name, place / name)
-    return Saved(place)
+    return place
 
 
 def _stage(source: Path, place: Path, mode: int) -> None:

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import psycopg
 
-from ..backups import Taken, order
+from ..backups import order
 from ..component import DrillContext
-from ..errors import ArtifactError, ConfigError, ProvadoError, RestoreError, ToolError
+from ..errors import ArtifactError, ConfigError, ProvadoError, RestoreError
 from ..manifest import read_manifest
-from ..model import Artifact, Stage
+from ..model import Artifact
+from ..recovery import Plan, Recovered
 from ..settings import Settings
 from . import backup as taking
 from .databases import carry_over, create, drop, exclusive, maintenance, one, stem, swap
@@ -56,33 +57,6 @@ class Wish:
     roles: Path | None = None
     even_if_cut: bool = False
     timeout_s: float = 4 * 3600.0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a recovery would do; `refusal` says why it will not (None: it will)."""
-
-    steps: tuple[str, ...]
-    refusal: str | None
-
-
-@dataclass
-class Recovered:
-    """What a recovery did. `left` tells in plain words what is still there and how to remove it."""
-
-    target: str
-    rows: dict[str, int] = field(default_factory=dict)
-    stages: list[Stage] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    safety: Taken | None = None
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time a part of the work."""
-        began = time.monotonic()
-        yield
-        self.stages.append(Stage(name, round(time.monotonic() - began, 3)))
 
 
 @dataclass(frozen=True)
@@ -206,9 +180,8 @@ def recover(
             drop(admin, name)
         if found.tables and wish.safety:
             progress("safety backup")
-            with done.stage("safety"):
-                done.safety = safety_backup(target, wish.safety, settings)
-                done.left.append(f"the state before, as a backup: {done.safety.path}")
+            asked = order(wish.safety, "recovery", settings.policy.zone)
+            done.save("the state before", lambda: taking.backup(target, asked, taking.Choice(), settings))
         if roles := wish.roles or artifact.globals:
             create_missing_roles(admin, items_of([roles.read_bytes()], None), done)
         elif artifact.format == "pg_dumpall":
@@ -225,7 +198,7 @@ def recover(
                     done.notes += [f"not needed here: {name}" for name in dict.fromkeys(sent.skipped)]
             with done.stage("check"), target.at(new).connect() as conn:
                 _same_rows(conn, facts, sent, source)
-                done.rows = sent.rows
+                done.arrived = sent.rows
                 conn.execute("ANALYZE")
             if found.exists and source not in facts.created:
                 carry_over(admin, target.database, new)
@@ -264,18 +237,6 @@ def source_database(facts: DumpFacts, wanted: str) -> str | None:
             remedy="name one of them as the target",
         )
     return named[0]
-
-
-def safety_backup(target: Live, folder: Path, settings: Settings, tables: tuple[str, ...] = ()) -> Taken:
-    """A recovery backup of the target as it is. Raises RestoreError: without it nothing is changed."""
-    made = order(folder, "recovery", settings.policy.zone)
-    try:
-        return taking.backup(target, made, taking.Choice(tables=tables), settings)
-    except (ToolError, ArtifactError) as error:
-        raise RestoreError(
-            f"the safety backup failed: {error}",
-            remedy="nothing was changed; say --no-safety when the current state is not worth keeping",
-        ) from None
 
 
 def create_missing_roles(admin: Connection, items: Iterable[Item], done: Recovered) -> None:

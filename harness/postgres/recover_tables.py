@@ -16,15 +16,18 @@ from typing import Final, LiteralString
 import psycopg
 from psycopg import sql
 
+from ..backups import order
 from ..component import DrillContext
 from ..errors import ConfigError, RestoreError
 from ..model import Artifact
+from ..recovery import Recovered
 from ..settings import Settings
+from . import backup as taking
 from .databases import one
 from .dump import Copy, Statement
 from .failures import explain
 from .live import Connection, Live
-from .recover import Recovered, Wish, read, safety_backup, source_database
+from .recover import Wish, read, source_database
 from .source import sql_text
 from .strict import copy_rows, execute, items_of
 
@@ -110,13 +113,12 @@ def recover_tables(
             )
         if full and wish.safety:
             progress("safety backup")
-            with done.stage("safety"):
-                names = tuple(_sql(t) for t in there)
-                done.safety = safety_backup(target, wish.safety, settings, names)
-                done.left.append(f"the tables before, as a backup: {done.safety.path}")
+            asked = order(wish.safety, "recovery", settings.policy.zone)
+            choice = taking.Choice(tables=tuple(_sql(t) for t in there))
+            done.save("the tables before", lambda: taking.backup(target, asked, choice, settings))
         try:
             with done.stage("load"), conn.transaction():
-                done.rows = _load(conn, artifact, ctx, source, script, there, progress)
+                done.arrived = _load(conn, artifact, ctx, source, script, there, progress)
         except psycopg.Error as error:
             raise RestoreError(
                 f"the database refused: {explain(error)}", where=target.place, remedy="nothing was changed"

@@ -11,14 +11,15 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ..backups import Taken, order
+from ..backups import order
 from ..component import DrillContext
 from ..errors import ArtifactError, ConfigError, ProvadoError, RestoreError, ToolError
-from ..model import Artifact, Severity, Stage
+from ..model import Artifact, Severity
+from ..recovery import Plan, Recovered
 from ..settings import Settings
 from . import backup as taking
 from .digest import CANARY
@@ -58,34 +59,6 @@ class Wish:
         return key in {k.encode() for k in self.keys} or any(
             key.startswith(p.encode()) for p in self.prefixes
         )
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a recovery would do; `refusal` says why it will not (None: it will)."""
-
-    steps: tuple[str, ...]
-    refusal: str | None
-
-
-@dataclass
-class Recovered:
-    """What a recovery did. `left` tells in plain words what is still there and how to remove it."""
-
-    target: str
-    keys: int = 0
-    expired: int = 0
-    stages: list[Stage] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    safety: Taken | None = None
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time a part of the work."""
-        began = time.monotonic()
-        yield
-        self.stages.append(Stage(name, round(time.monotonic() - began, 3)))
 
 
 def plan(artifact: Artifact, target: Address, wish: Wish, settings: Settings, scratch: Path) -> Plan:
@@ -140,9 +113,8 @@ def recover(
         room(wire, source)
         if held and wish.safety:
             progress("safety backup")
-            with done.stage("safety"):
-                done.safety = _safety(target, wish.safety, settings)
-                done.left.append(f"the state before, as a backup: {done.safety.path}")
+            asked = order(wish.safety, "recovery", settings.policy.zone)
+            done.save("the state before", lambda: taking.backup(target, asked, settings))
         staged: list[Staged] = []
         try:
             with done.stage("copy"):
@@ -150,8 +122,9 @@ def recover(
                     if keys:
                         progress(f"database {database}: {len(keys):,} keys")
                         staged.append(copy(source, wire, database, keys, staged, chosen))
-            done.keys = sum(s.arrived for s in staged)
-            done.expired = sum(s.expired for s in staged)
+            done.arrived["keys"] = sum(s.arrived for s in staged)
+            if expired := sum(s.expired for s in staged):
+                done.notes.append(f"{expired:,} keys expired since the backup was taken")
             with done.stage("swap"):
                 done.notes += swap(wire, source, staged, by_key=wish.by_key, databases=wish.databases)
         except (ProvadoError, ServerGone, KeyboardInterrupt) as stop:
@@ -247,13 +220,3 @@ def _held(wire: Wire, chosen: dict[int, list[bytes]], wish: Wish) -> int:
         for start in range(0, len(keys), _BATCH):
             held += int(wire.call("EXISTS", *keys[start : start + _BATCH]))
     return held
-
-
-def _safety(target: Address, folder: Path, settings: Settings) -> Taken:
-    try:
-        return taking.backup(target, order(folder, "recovery", settings.policy.zone), settings)
-    except (ToolError, ArtifactError, ConfigError) as error:
-        raise RestoreError(
-            f"the safety backup failed: {error}",
-            remedy="nothing was changed; say --no-safety when the current state is not worth keeping",
-        ) from None

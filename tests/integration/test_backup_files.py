@@ -112,15 +112,16 @@ def test_round_trip(system: Path, tmp_path: Path, scratch: Path) -> None:
     assert (system / "nginx.conf").read_text() == "broken"
     wish = Wish(replace=True, safety=tmp_path / "recovery")
     done = recover(plan(artifact, system, wish, SETTINGS, scratch), SETTINGS)
-    assert done.files == 6 and done.safety is not None
-    assert (done.safety.path / "nginx.conf").read_text() == "broken"
-    assert identify(done.safety.path, {"files": COMPONENT.recognise}) is not None  # can itself be restored
+    assert done.arrived["files"] == 6 and done.safety is not None
+    assert (done.safety / "nginx.conf").read_text() == "broken"
+    assert identify(done.safety, {"files": COMPONENT.recognise}) is not None  # can itself be restored
     assert (system / "nginx.conf").read_text().startswith("events")
     assert (system / "scripts/run.sh").stat().st_mode & 0o777 == 0o755
     assert "hunter2" in (system / ".env").read_text()  # a template never replaces the real one
     assert not (system / JOURNAL).exists() and not (system / ".provado-new").exists()
     some = Wish(replace=True, safety=None, paths=("ssl",))
-    assert recover(plan(artifact, tmp_path / "new", some, SETTINGS, scratch), SETTINGS).files == 2
+    again = recover(plan(artifact, tmp_path / "new", some, SETTINGS, scratch), SETTINGS)
+    assert again.arrived == {"files": 2}
     with pytest.raises(ConfigError, match="holds no nothing"):
         plan(artifact, system, Wish(paths=("nothing",)), SETTINGS, scratch)
 

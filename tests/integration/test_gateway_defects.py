@@ -234,7 +234,7 @@ def test_06_an_rdb_beside_appendonly_yes_starts_empty(tmp_path: Path) -> None:
         assert (data_dir(wire) / "dump.rdb").stat().st_size < (folder / "dump.rdb").stat().st_size
         good = artifact(folder / "dump.rdb", "redis")
         done = redis_recover.recover(good, redis_address_of(wire), redis_recover.Wish(), SETTINGS, tmp_path)
-        assert done.keys == 1 and wire.call("GET", "key") == b"backed up"
+        assert done.arrived["keys"] == 1 and wire.call("GET", "key") == b"backed up"
 
 
 def redis_address_of(wire: Wire) -> Any:

@@ -60,6 +60,6 @@ def test_redis(tmp_path: Path) -> None:
             done = redis_recover.recover(
                 good, redis_address(server), redis_recover.Wish(), SETTINGS, tmp_path
             )
-            assert done.keys == 2 and wire.call("GET", "b") == b"2"
+            assert done.arrived["keys"] == 2 and wire.call("GET", "b") == b"2"
     except SandboxError as error:
         pytest.skip(f"no container engine with the images of tests/images/build.py: {error}")

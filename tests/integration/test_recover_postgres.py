@@ -71,9 +71,9 @@ def test_damage_and_recovery_of_the_whole(server: Server, shop: str, tmp_path: P
         with pytest.raises(psycopg.OperationalError):
             session.execute("SELECT 1")
     assert digest(server, shop) == before
-    assert done.rows["public.outbox"] == 3000
+    assert done.arrived["public.outbox"] == 3000
     assert done.safety is not None
-    assert "not_in_backup" in gzip.decompress(done.safety.path.read_bytes()).decode()
+    assert "not_in_backup" in gzip.decompress(done.safety.read_bytes()).decode()
     (kept,) = query(
         server, "postgres", "SELECT datname FROM pg_database WHERE datname ~ %s", f"^{shop}_before_"
     )
@@ -210,7 +210,7 @@ def test_every_logical_format(server: Server, tmp_path: Path, name: str) -> None
     target = "email_gateway" if name.startswith("pg_dumpall") else "copy_of_it"
     wish_ = Wish(replace=True, safety=None, roles=GOOD / "globals.sql")
     done = recover(artifact(GOOD / name), live(server, target), wish_, SETTINGS, tmp_path)
-    assert sum(done.rows.values()) == 7247
+    assert sum(done.arrived.values()) == 7247
     own = (
         "SELECT count(*) FROM pg_db_role_setting s, pg_database d WHERE d.oid = setdatabase AND datname = %s"
     )

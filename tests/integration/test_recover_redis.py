@@ -87,8 +87,8 @@ def test_damage_and_recovery_of_the_whole(
     wire.call("SELECT", 5)
     wire.call("SET", "not in the backup", "1")
     done = recover(artifact, redis_address(server), wish(tmp_path), SETTINGS, tmp_path)
-    assert done.keys == len(held) - 1 and done.notes == []
-    assert done.safety is not None and done.safety.path.exists()
+    assert done.arrived["keys"] == len(held) - 1 and done.notes == []
+    assert done.safety is not None and done.safety.exists()
     assert content(wire) == held
     if (
         wire.call("CONFIG", "GET", "appendonly")[1] == b"yes"
@@ -112,11 +112,11 @@ def test_chosen_keys_and_databases(
         tmp_path,
     )
     now = content(wire)
-    assert done.keys == 203 and now.pop("0:b'stays'")
+    assert done.arrived["keys"] == 203 and now.pop("0:b'stays'")
     expected = {k: v for k, v in held.items() if ":b'bull:" in k or k == "0:b'cache:7'"}
     assert {k: v for k, v in now.items() if k != "functions"} == expected
     done = recover(artifact, redis_address(server), wish(tmp_path, databases=(3,)), SETTINGS, tmp_path)
-    assert done.keys == 1
+    assert done.arrived["keys"] == 1
     assert content(wire)["3:b'scores'"] == held["3:b'scores'"]
     assert "0:b'stays'" in content(wire)
 

@@ -54,7 +54,7 @@ def restore(
     server: Server, good: Artifact, folder: Path, *tables: str, replace: bool = True
 ) -> dict[str, int]:
     wish = Wish(replace=replace, safety=folder / "recovery", tables=tables)
-    return recover_tables(good, live(server, SHOP), wish, SETTINGS, folder).rows
+    return recover_tables(good, live(server, SHOP), wish, SETTINGS, folder).arrived
 
 
 def test_damaged_rows_come_back_and_everything_else_stays(

@@ -17,7 +17,7 @@ STARTS = {
 
 # What each part may import of ours. A part is a folder or a module below harness/. Lower layers first.
 WORDS = {"model", "errors", "__init__"}
-TOOLS = WORDS | {"redact", "atomic", "process", "lock", "settings", "scratch", "backups"}
+TOOLS = WORDS | {"redact", "atomic", "process", "lock", "settings", "scratch", "backups", "recovery"}
 DATA = TOOLS | {
     "stream",
     "tar",
@@ -44,6 +44,7 @@ ALLOWED = {
     "atomic": WORDS,
     "lock": TOOLS,
     "backups": TOOLS,
+    "recovery": WORDS | {"backups"},
     "process": WORDS,
     "settings": WORDS | {"redact"},
     "scratch": WORDS,
