@@ -48,6 +48,11 @@ def run_steps(server: Server, database: str, settings: Settings) -> tuple[CheckR
     return tuple(results)
 
 
+def step_id(step: Step) -> str:
+    """The check id of a step, made from its name: what a waiver names."""
+    return f"release.{re.sub(r'[^a-z0-9]+', '-', step.name.lower()).strip('-') or 'step'}"
+
+
 def database_url(server: Server, database: str) -> str:
     """The sandbox as DATABASE_URL; a socket folder stands in the query, as libpq and Prisma take it."""
     user, password = quote(server.user, safe=""), quote(server.password.reveal(), safe="")
@@ -138,7 +143,7 @@ def _connection(server: Server, database: str, timeout_s: float) -> Iterator[psy
 def _result(
     step: Step, status: Status, seconds: float, reason: str | None = None, problem: str | None = None
 ) -> CheckResult:
-    id = f"release.{re.sub(r'[^a-z0-9]+', '-', step.name.lower()).strip('-') or 'step'}"
+    id = step_id(step)
     findings: tuple[Finding, ...] = ()
     if problem:
         expected = None if step.expect is None else str(step.expect)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from ..check import run_checks
 from ..model import CheckResult, Finding, Status, Verdict
 from ..redact import mask
+from ..waivers import apply_waivers, unused
 from .checks import CHECKS
 from .escalation import Escalation, escalate
 from .points import newest_point
 from .recovery_time import estimates
 from .state import State
 from .timekeeping import title
+
+_MARKS: Final = {s: s.name for s in (Status.FAIL, Status.ERROR)} | {
+    Status.NOT_RUN: "-",
+    Status.WAIVED: "waived",
+}
 
 
 @dataclass(frozen=True)
@@ -38,15 +44,17 @@ class Report:
 
     @property
     def findings(self) -> list[Finding]:
-        """All findings, worst first."""
-        return sorted((f for r in self.results for f in r.findings), key=lambda f: -f.severity.rank)
+        """All findings that nobody accepted (`waivers`), worst first."""
+        standing = (f for r in self.results if r.status is not Status.WAIVED for f in r.findings)
+        return sorted(standing, key=lambda f: -f.severity.rank)
 
 
 def look(state: State, *, declared: str | None = None) -> Report:
-    """Run every policy check over the state."""
-    results, blocking = run_checks(
-        CHECKS, state, fail_on=state.settings.fail_on, not_restored="the policy needs no server"
-    )
+    """Run every policy check over the state, and set apart what is waived."""
+    waivers, fail_on = state.settings.waivers, state.settings.fail_on
+    results, blocking = run_checks(CHECKS, state, fail_on=fail_on, not_restored="the policy needs no server")
+    late = unused(waivers, results)
+    results = apply_waivers((*results, *([late] if late else [])), waivers, state.now.date(), fail_on)
     return Report(state, results, blocking, escalate(state, results, declared))
 
 
@@ -138,6 +146,10 @@ def prometheus(report: Report) -> str:
         }
         for name, backups in groups.items()
     }
+    holds: dict[str, bool] = {}  # a check whose findings are waived in part has two results
+    for r in report.results:
+        if r.status is not Status.NOT_RUN:
+            holds[r.id] = holds.get(r.id, True) and r.status in (Status.PASS, Status.WAIVED)
     metric("monitor_verdict", "0 pass, 1 fail, 3 inconclusive", [({}, report.verdict.exit_code)])
     metric("escalation_level", "0 to 4, as the runbook's levels", [({}, report.escalation.level)])
     metric("monitor_timestamp_seconds", "When this was measured", [({}, int(state.now.timestamp()))])
@@ -157,12 +169,8 @@ def prometheus(report: Report) -> str:
     )
     metric(
         "policy_check_ok",
-        "1 when the check holds, 0 when it does not; a check that could not run is absent",
-        [
-            ({"check": r.id}, float(r.status is Status.PASS))
-            for r in report.results
-            if r.status is not Status.NOT_RUN
-        ],
+        "1 when the check holds or is waived, 0 when it does not; a check that could not run is absent",
+        [({"check": id}, float(ok)) for id, ok in holds.items()],
     )
     return "\n".join(lines) + "\n"
 
@@ -184,8 +192,8 @@ def screen(report: Report) -> list[str]:
     lines.append("")
     for r in report.results:
         passed = "warn" if any(f.severity.rank for f in r.findings) else "ok"
-        mark = {"pass": passed, "fail": "FAIL", "error": "ERROR", "not_run": "-"}.get(r.status.value, "?")
-        lines.append(f"  {mark:5} {r.title}{f' ({r.reason})' if r.reason else ''}")
+        mark = _MARKS.get(r.status, passed)
+        lines.append(f"  {mark:6} {r.title}{f' ({r.reason})' if r.reason else ''}")
         for f in r.findings:
             lines.append(f"          {f.severity.value}: {f.object} {f.message}")
             if f.remedy:

@@ -99,6 +99,15 @@ def test_a_waiver_of_an_unknown_check_is_an_error(notes):
         make_plan(Settings.model_validate({"waivers": [waiver]}), [notes])
 
 
+def test_the_policy_and_steps_after_a_restore_can_be_waived(notes):
+    common = {"reason": "known for long", "owner": "ops", "expires": "2099-01-01"}
+    waivers = [{"check": check, **common} for check in ("policy.size", "release.new-columns")]
+    steps = [{"name": "New columns", "sql": "SELECT 1"}]
+    assert make_plan(Settings.model_validate({"waivers": waivers, "after_restore": steps}), [notes])
+    with pytest.raises(ConfigError, match=r"no check called 'release\.new-columns'"):
+        make_plan(Settings.model_validate({"waivers": waivers}), [notes])
+
+
 def test_slugs_are_unique_and_harmless(tmp_path):
     hostile = tmp_path / "<img src=x onerror=alert(1)>.note"
     hostile.write_text("a END")

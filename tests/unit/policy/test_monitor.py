@@ -18,7 +18,7 @@ from harness.commands import list as list_command
 from harness.commands import monitor, prune
 from harness.errors import ConfigError, ToolError
 from harness.lock import folder_lock
-from harness.model import Artifact
+from harness.model import Artifact, Status, Verdict
 from harness.policy import monitor as report
 from harness.policy import recovery_time
 from harness.policy.space import days_until_full
@@ -131,6 +131,34 @@ def test_nothing_at_all_fails() -> None:
     settings = Settings()
     looked = report.look(State(settings, NOW, (), empty=((Path("/b"), "postgres"),)))
     assert looked.verdict.exit_code == 1
+
+
+def test_what_somebody_accepted_alarms_nobody_until_its_day() -> None:
+    state = made({0: 100, 1: 1000, 2: 1010, 3: 990, 4: 1000})
+    alone = with_drills(state, ("postgres", "pass", False))
+
+    def looked(check: str, expires: str) -> report.Report:
+        waiver = {
+            "check": check,
+            "reason": "old data moved to the archive",
+            "owner": "ops",
+            "expires": expires,
+        }
+        settings = Settings.model_validate(
+            {"policy": {"timezone": "UTC"}, "waivers": [waiver]} if check else {"policy": {"timezone": "UTC"}}
+        )
+        return report.look(State(settings, NOW, alone.backups, alone.drills, deep=False))
+
+    assert [r.id for r in looked("", "").results if r.status is Status.FAIL] == ["policy.size"]
+    accepted = looked("policy.size", "2026-12-24")
+    assert accepted.verdict is Verdict.PASS and accepted.escalation.level == 0 and not accepted.findings
+    assert 'policy_check_ok{check="policy.size"} 1' in report.prometheus(accepted)
+    assert any(line.startswith("  waived The newest backup") for line in report.screen(accepted))
+    assert message(accepted)["text"].count("size") == 0
+    expired = looked("policy.size", "2026-11-01")
+    assert {f.check for f in expired.findings} == {"policy.size", "policy.waiver-expired"}
+    unneeded = looked("policy.clock", "2026-12-24")
+    assert {f.check for f in unneeded.findings} == {"policy.size", "policy.waiver-unused"}
 
 
 def test_metrics_are_in_the_text_format() -> None:
