@@ -12,6 +12,7 @@ from . import (
     checks_manifest,
     checks_physical,
     checks_secrets,
+    checks_target,
     checks_usability,
 )
 from .inspect import inspect
@@ -39,5 +40,6 @@ COMPONENT = Component(
         *checks_usability.CHECKS,
         *checks_declared.CHECKS,
         *checks_secrets.CHECKS,
+        *checks_target.CHECKS,
     ),
 )

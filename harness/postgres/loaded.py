@@ -24,6 +24,7 @@ class Loaded:
     placeholder_tablespaces: list[str] = field(default_factory=list)
     mapped_locales: list[str] = field(default_factory=list)
     databases: list[str] = field(default_factory=list)
+    refused: str | None = None  # why the server would not make the database at all
 
     def of_kind(self, *kinds: str) -> list[Failure]:
         """The recorded failures of these kinds."""

@@ -22,7 +22,7 @@ from ..manifest import Manifest, read_manifest
 from ..model import Artifact, Stage, Teardown
 from ..sandbox import PostgresRequest, Server, postgres_sandbox
 from ..settings import Settings
-from . import source
+from . import source, target
 from .byte_order import ByteOrder
 from .facts import DumpFacts
 from .load import Loader
@@ -43,7 +43,8 @@ class RestoredPostgres:
     """A backup in a sandbox. `server` is None when nothing was restored; then only `inspection` speaks.
 
     `database` is the one that is judged (a cluster dump has several: `databases`); `problem` says why the
-    text could not be read to its end; `rows[i]` is what the server holds for block i of `facts.tables`.
+    text could not be read to its end; `rows[i]` is what the server holds for block i of `facts.tables`;
+    `in_target` is what loading into a database as declared did, where that is another than the drill's.
     """
 
     inspection: Inspection
@@ -53,6 +54,7 @@ class RestoredPostgres:
     databases: tuple[str, ...] = ()
     loaded: Loaded = field(default_factory=Loaded)
     global_roles: Loaded | None = None
+    in_target: Loaded | None = None
     problem: ArtifactError | None = None
     rows: dict[int, Rows] = field(default_factory=dict)
     stages: list[Stage] = field(default_factory=list)
@@ -291,6 +293,10 @@ def _load(subject: RestoredPostgres, server: Server, known: DumpFacts, reading: 
         if subject.problem is None:
             with _stage(subject, "proof"):
                 prover.rest()
+            declared, facts = ctx.settings.postgres.target, subject.facts_of_file
+            if declared and target.wanted(declared, subject.artifact, facts):
+                with _stage(subject, "target"):
+                    subject.in_target = target.rehearse(declared, subject.artifact, facts, ctx, opened)
     except psycopg.Error as error:
         if not late.is_set():
             raise _ended(server, error) from error

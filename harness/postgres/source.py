@@ -80,17 +80,19 @@ def _members(head: bytes) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def sql_text(
-    artifact: Artifact, ctx: DrillContext, stage: str, *, rows: bool = True
+    artifact: Artifact, ctx: DrillContext, stage: str, *, rows: bool = True, create: bool = True
 ) -> Iterator[Iterator[bytes]]:
     """The backup as blocks of SQL text; progress is told as `stage` in bytes of the backup read.
 
-    Without `rows` an archive gives its sections before and after the rows only (plain dumps have none).
+    Without `rows` an archive gives its sections before and after the rows only (plain dumps have none);
+    without `create` it leaves out making its database, as pg_restore does without `--create`.
 
     Raises ArtifactError when the file is damaged (also after the last block: archives report at the end),
     ToolError when no pg_restore at hand can read the archive's version.
     """
     if artifact.format in ARCHIVES:
-        with _archive_text(artifact, ctx, stage, () if rows else _NO_ROWS) as blocks:
+        options = (*(("--create",) if create else ()), *(() if rows else _NO_ROWS))
+        with _archive_text(artifact, ctx, stage, options) as blocks:
             yield blocks
         return
     with open_file(artifact.path) as file:
@@ -140,7 +142,7 @@ def _archive_text(
         _plain_files(path)
     tool = pg_restore_for(path, ctx.settings.sandbox)
     limit_s = _SILENCE_S + artifact.bytes / _SEEK_BYTES_PER_S
-    with process.reading([tool, "--create", *options, "-f", "-", path]) as (out, pipe):
+    with process.reading([tool, *options, "-f", "-", path]) as (out, pipe):
         yield _archive_blocks(out, pipe, artifact, ctx, stage, limit_s)
 
 

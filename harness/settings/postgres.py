@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -86,6 +86,31 @@ class Ignore(Section):
     reason: Annotated[str, Field(min_length=8)]
 
 
+_ENCODING: Final = (  # of databases (PostgreSQL manual, table 24.3)
+    r"^(UTF8|SQL_ASCII|LATIN(10|[1-9])|ISO_8859_[5-8]|WIN(866|874|125[0-8])|KOI8[RU]|MULE_INTERNAL"
+    r"|EUC_(CN|JP|JIS_2004|KR|TW))$"
+)
+
+
+def _encoding(value: Any) -> Any:
+    """`utf-8` as a server writes it: UTF8."""
+    return {"UTF-8": "UTF8"}.get(value.upper(), value.upper()) if isinstance(value, str) else value
+
+
+class PostgresTarget(Section):
+    """The server and the database into which the recovery procedure restores.
+
+    `version` is its major version, `extensions` what it offers besides plpgsql. `encoding` and `locale` are
+    those of the database that is made for a dump without --create (`createdb -E LATIN1 --locale=C`): each
+    drill then restores into such a database, too.
+    """
+
+    version: Annotated[int, Field(ge=9)] | None = None
+    encoding: Annotated[str, BeforeValidator(_encoding), Field(pattern=_ENCODING)] | None = None
+    locale: Name | None = None
+    extensions: tuple[Name, ...] | None = None
+
+
 class PostgresSettings(Section):
     """What people expect of PostgreSQL backups.
 
@@ -93,7 +118,8 @@ class PostgresSettings(Section):
     is the default for all tables against the last good drill. `fresh` names timestamp columns
     (`public.email_logs.created_at`) and how old their newest value may be when the backup was taken.
     `require` raises what a dump leaves out as a class from `medium` to `high`; `leaves_out` says that it is
-    meant (`info`).
+    meant (`info`). `target` is where a recovery restores; whether the backup
+    fits there is told apart (`pg.target-*`).
     """
 
     tables: dict[Name, TableExpectation] = Field(default_factory=dict)
@@ -105,6 +131,7 @@ class PostgresSettings(Section):
     require: tuple[Left, ...] = ()
     leaves_out: tuple[Left, ...] = ()
     ignore: tuple[Ignore, ...] = ()
+    target: PostgresTarget | None = None
     statement_timeout: Duration = 300.0
 
     @model_validator(mode="after")
