@@ -97,7 +97,12 @@ def test_an_archive_is_restored_into_the_database_that_is_there(judged, tmp_path
 
 
 def test_version_and_extensions(judged) -> None:  # noqa: F811
-    text = HEAD + "CREATE EXTENSION IF NOT EXISTS hstore SCHEMA public;\nCREATE EXTENSION citext SCHEMA public;\n" + T + END
+    text = (
+        HEAD
+        + "CREATE EXTENSION IF NOT EXISTS hstore SCHEMA public;\nCREATE EXTENSION citext SCHEMA public;\n"
+        + T
+        + END
+    )
     evidence, verdict = judged(text, settings=declare(version=14, extensions=["hstore"]))
     assert verdict is Verdict.FAIL
     assert told(evidence, "pg.target-version") == ["x.sql"]
