@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from . import view
@@ -101,15 +102,16 @@ class BackupView:
     rows: Sequence[tuple[str, str, list[str]]]
 
 
-def render(evidence: Mapping[str, Any], lang: str = "en") -> str:
-    """The report of one run. Raises ValueError for a language without a catalogue."""
+def render(evidence: Mapping[str, Any], lang: str = "en", compiled: Path | None = None) -> str:
+    """The report of one run; `compiled` as for `environment`. Raises ValueError for a language without a
+    catalogue."""
     e = _complete(harmless(evidence))
     w = words(lang, (e.get("plan") or {}).get("policy", {}).get("timezone"))
     failures = view.worst_findings(e)
     every = sum(len(b["findings"]) for b in (*e["backups"], view.beyond(e)))
     gaps = _unproven(e)
     return (
-        environment()
+        environment(compiled)
         .get_template("report.html")
         .render(
             **shared(w),
@@ -181,9 +183,12 @@ def shared(w: Words) -> dict[str, Any]:
 
 
 @cache
-def environment() -> Environment:
-    """Jinja with escaping always on and undefined names as errors; loaded when a report is made."""
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
+def environment(compiled: Path | None = None) -> Environment:
+    """Jinja with escaping always on and undefined names as errors; loaded when a report is made.
+
+    `compiled` is a folder that only its owner can write: templates are compiled once for all runs there.
+    """
+    from jinja2 import Environment, FileSystemBytecodeCache, FunctionLoader, StrictUndefined
 
     def load(name: str) -> str:
         return (resources.files(__package__) / "templates" / name).read_text(encoding="utf-8")
@@ -192,6 +197,7 @@ def environment() -> Environment:
         autoescape=True,
         loader=FunctionLoader(load),
         undefined=StrictUndefined,
+        bytecode_cache=FileSystemBytecodeCache(str(compiled)) if compiled else None,
         trim_blocks=True,
         lstrip_blocks=True,
     )

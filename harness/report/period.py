@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 from .charts import icon
@@ -58,11 +59,11 @@ def render_period(period: Mapping[str, Any], lang: str = "en", zone: str | None 
     )
 
 
-def render_index(drills: Sequence[Mapping[str, Any]], lang: str = "en") -> str:
+def render_index(drills: Sequence[Mapping[str, Any]], lang: str = "en", compiled: Path | None = None) -> str:
     """The list of all drills, newest first, with links to their reports."""
     w = words(lang)
     newest = [harmless(d) for d in reversed(drills)]
-    return environment().get_template("index.html").render(**shared(w), drills=newest)
+    return environment(compiled).get_template("index.html").render(**shared(w), drills=newest)
 
 
 _COUNTED: Final = ("pass", "fail", "inconclusive", "aborted")

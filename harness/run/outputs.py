@@ -21,6 +21,7 @@ from ..evidence.history import history
 from ..evidence.record import Judgement, Run, evidence_json, judge_run, result_json
 from ..evidence.sign import load_signer
 from ..model import CheckResult
+from ..sandbox.folders import cache
 from .metrics import metrics
 from .session import Session
 
@@ -85,7 +86,7 @@ class Outputs:
         write_atomic(self.folder / "provado.prom", metrics(evidence))
         from ..report.html import render
 
-        write_atomic(self.folder / "report.html", render(evidence, settings.lang))
+        write_atomic(self.folder / "report.html", render(evidence, settings.lang, _compiled()))
         return Written(run, judge_run(drills, settings.fail_on, run.wider), evidence)
 
     def seal(self, written: Written) -> ledger.Head:
@@ -93,9 +94,17 @@ class Outputs:
         head = self.head = ledger.finish(self._entry, written.evidence)
         from ..report.period import render_index
 
-        page = render_index(history(self._output, limit=1000), self._session.plan.settings.lang)
+        lang = self._session.plan.settings.lang
+        page = render_index(history(self._output, limit=1000), lang, _compiled())
         write_atomic(self._output / "index.html", page)
         return head
+
+
+def _compiled() -> Path:
+    """Where compiled templates stay: compiling them takes longer than a small restore's checks."""
+    folder = cache() / "report"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
 def _amounts(entry: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from harness.redact import Secret, visible
 from harness.report import view
 from harness.report.aspects import aspects
 from harness.report.controls import controls, mapping, proven_facts
-from harness.report.html import render
+from harness.report.html import environment, render
 from harness.report.text import Words, harmless, words
 
 
@@ -27,6 +27,18 @@ def test_rendering_is_a_pure_function_of_the_evidence() -> None:
     evidence = samples.evidence(samples.redis(), samples.failing())
     before = json.dumps(evidence, sort_keys=True)
     assert render(evidence) == render(json.loads(before))
+
+
+def test_compiled_templates_say_the_same_and_damaged_ones_are_made_again(tmp_path: Path) -> None:
+    evidence = samples.evidence(samples.failing())
+    plain = render(evidence)
+    assert render(evidence, compiled=tmp_path) == plain
+    kept = list(tmp_path.iterdir())
+    assert kept
+    for file in kept:
+        file.write_bytes(file.read_bytes()[:-40])
+    environment.cache_clear()
+    assert render(evidence, compiled=tmp_path) == plain
     assert json.dumps(evidence, sort_keys=True) == before
 
 
