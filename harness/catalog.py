@@ -6,13 +6,14 @@ SQL dump is a broken PostgreSQL backup); only a name that says nothing lets the 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from .errors import ArtifactError, ConfigError
+from .errors import ArtifactError, ConfigError, ToolError
 from .model import Artifact
 from .stream import sniff
 
@@ -34,7 +35,7 @@ _BY_NAME: Final = (  # first match wins; only names that leave no doubt
 )
 _BESIDE: Final = re.compile(  # files that stand beside backups and are none themselves
     r"(^globals\.sql$|\.globals\.sql$|\.manifest\.json$|\.(md|log|txt|json|sha256|asc|sig|prom|lock|partial|tmp)$"
-    r"|^SHA256SUMS$|^\.)",
+    r"|^SHA256SUMS$|^lost\+found$|^\.)",
     re.I,
 )
 
@@ -116,8 +117,26 @@ def find(
 ) -> list[Artifact]:
     """Backups at `path`: itself, or those in the folder it is and in its sub-folders; oldest first.
 
-    Raises ConfigError when there is no such path, or it is a file that nothing recognises.
+    Raises ConfigError when there is no such path, or it is a file that nothing recognises; ToolError when
+    a folder cannot be read: a backup may lie in it.
     """
+    try:
+        return _find(path, recognisers, component, manifest, globals_file)
+    except OSError as error:
+        raise ToolError(
+            f"cannot be read: {error.strerror}",
+            where=os.fsdecode(error.filename or path),
+            remedy="run as a user who may read it",
+        ) from None
+
+
+def _find(
+    path: Path,
+    recognisers: Mapping[str, Recogniser],
+    component: str | None,
+    manifest: Path | None,
+    globals_file: Path | None,
+) -> list[Artifact]:
     if not path.exists():
         raise ConfigError("does not exist", where=str(path), remedy="name a backup or a folder of backups")
     claims = {"component": component, "manifest": manifest, "globals_file": globals_file}
@@ -181,4 +200,7 @@ def _beside(path: Path, ending: str) -> Path | None:
 
 
 def _existing(path: Path) -> Path | None:
-    return path if path.is_file() else None
+    try:
+        return path if path.is_file() else None
+    except OSError:  # the name with its ending is longer than the system takes: so there is none
+        return None

@@ -61,8 +61,8 @@ def make_plan(
     artifacts: dict[Path, Artifact] = {}
     missing: list[Missing] = []
     for source in wanted:
-        if not source.path.exists():
-            missing.append(Missing(source.path, source.component, "there is nothing at this path"))
+        if lack := _lack(source.path):
+            missing.append(Missing(source.path, source.component, lack))
             continue
         found = [
             a
@@ -119,6 +119,13 @@ def _sources(
     for place, name in RUNBOOK_LAYOUT.items():
         if Path(place).is_dir() and (not components or name in components):
             yield Source(path=Path(place), component=name, select=choice or "newest", **extra)  # type: ignore[arg-type]
+
+
+def _lack(path: Path) -> str | None:
+    try:
+        return None if path.exists() else "there is nothing at this path"
+    except OSError as error:  # a folder above may not be entered, or the path is too long
+        return f"cannot be looked at: {error.strerror}"
 
 
 def _in_zone(artifact: Artifact, settings: Settings) -> Artifact:

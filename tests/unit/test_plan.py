@@ -1,12 +1,14 @@
 """Which backups a run judges: paths, provado.yaml, the runbook's layout; and what is missing."""
 
 import dataclasses
+import errno
+from pathlib import Path
 
 import pytest
 import toy
 
 from harness import components
-from harness.errors import ConfigError
+from harness.errors import ConfigError, ToolError
 from harness.evidence.record import judge
 from harness.model import Verdict
 from harness.run.plan import make_plan
@@ -54,6 +56,30 @@ def test_what_is_not_there_is_missing(notes, tmp_path):
     (tmp_path / "empty").mkdir()
     assert make_plan(Settings(), [tmp_path / "empty"]).missing
     assert make_plan(Settings(), [notes], components=["redis"]).missing
+
+
+def test_a_path_that_cannot_be_looked_at_is_missing_and_a_long_name_is_none(notes):
+    assert "too long" in make_plan(Settings(), [Path("x" * 300)]).missing[0].why
+    longest = notes / f"{'x' * 245}.note"  # with .manifest.json behind it no name any more
+    longest.write_text("a END")
+    assert names(make_plan(Settings(), [longest])) == [longest.name]
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over(notes, monkeypatch):
+    closed = notes / "more"
+    closed.mkdir()
+    read = Path.iterdir
+
+    def iterdir(folder):  # root may read everything
+        if folder.name in ("more", "lost+found"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return read(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    with pytest.raises(ToolError, match="may read it"):
+        make_plan(Settings(), [notes])
+    closed.rename(notes / "lost+found")
+    assert len(make_plan(Settings(), [notes], choice="all").artifacts) == 3
 
 
 def test_nothing_at_all_is_missing(tmp_path, monkeypatch):
