@@ -159,6 +159,8 @@ def _find(
             where=str(path),
             remedy="say what it should be with --component postgres|redis|files",
         )
+    if not path.is_dir():
+        raise ConfigError("is neither a file nor a folder", where=str(path), remedy="name a backup")
     return sorted(inside(path, 2), key=lambda a: (a.taken_at is None, a.taken_at, a.path.name))
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,12 @@ def test_a_path_that_cannot_be_looked_at_is_missing_and_a_long_name_is_none(note
     longest = notes / f"{'x' * 245}.note"  # with .manifest.json behind it no name any more
     longest.write_text("a END")
     assert names(make_plan(Settings(), [longest])) == [longest.name]
+
+
+def test_a_fifo_is_no_backup(notes):
+    os.mkfifo(notes / "pipe")
+    with pytest.raises(ConfigError, match="neither a file nor a folder"):
+        make_plan(Settings(), [notes / "pipe"])
 
 
 def test_a_folder_that_cannot_be_read_is_not_passed_over(notes, monkeypatch):
