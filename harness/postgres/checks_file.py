@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Final
@@ -14,6 +16,12 @@ from .facts import DumpFacts, table_entries
 from .restore import RestoredPostgres
 
 _SHOWN: Final = 20
+_ARCHIVE: Final = (
+    re.compile(  # PGDMP, version, sizes of integers and offsets, format, and how data are packed
+        rb"PGDMP\x01[\x0a-\x14].\x04\x08\x01..", re.S
+    )
+)
+_LINE_END: Final = 2  # bytes that an editor or a text transfer adds
 _ONCE: Final = frozenset({"TABLE", "SEQUENCE", "VIEW", "INDEX", "CONSTRAINT", "FK CONSTRAINT", "TRIGGER"})
 _TAKE_NEW: Final = "use the newest older backup that passes, and take a new one"
 
@@ -58,6 +66,13 @@ def file_whole(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
         problem = problem or subject.problem
     if problem:
         yield self.finding(problem.where or subject.artifact.path.name, problem.what, remedy=problem.remedy)
+    if (behind := subject.facts_of_file.trailing) > _LINE_END:
+        yield self.finding(
+            subject.artifact.path.name,
+            f"{behind:,} bytes follow the compressed data, and nobody reads them",
+            severity=Severity.MEDIUM,
+            remedy="find out what else writes to this file; gzip -t complains about it, gunzip does not",
+        )
 
 
 @check(
@@ -127,6 +142,16 @@ def contents(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
 def one_dump(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
     """The file holds one dump: with a second one appended, the later replaces the earlier while restoring."""
     facts = _readable(subject)
+    if subject.artifact.format == "custom" and not subject.artifact.packing:
+        if _second_archive(subject.artifact):
+            yield self.finding(
+                subject.artifact.path.name,
+                "another archive stands behind the first in this file; pg_restore never reads it",
+                expected=1,
+                observed=2,
+                remedy="write each dump to a file of its own (> instead of >>)",
+            )
+        return
     dumps = len(facts.headers.get("dump", ()))
     if dumps < 2 or facts.headers.get("cluster"):
         return
@@ -215,6 +240,13 @@ def _readable(subject: RestoredPostgres) -> DumpFacts:
     if subject.artifact.format in ("unknown", "encrypted"):
         raise NotRun(f"the file is {subject.artifact.format}: there is nothing to look at")
     return facts
+
+
+def _second_archive(artifact: Artifact) -> bool:
+    """Whether an archive's header comes once more; what is stored without compression may hold one itself."""
+    with open_file(artifact.path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        first = _ARCHIVE.match(text)
+        return bool(first and not first[0].endswith(b"\0\0") and _ARCHIVE.search(text, first.end()))
 
 
 def _start(artifact: Artifact) -> bytes:

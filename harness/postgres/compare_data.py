@@ -76,9 +76,12 @@ def compare_sequences(source: Facts, copy: Facts) -> Iterator[Unequal]:
     """Sequences that stand behind the source's. Ahead is fine: they know no snapshots."""
     for name, old in source["sequences"].items():
         new = copy["sequences"].get(name)
-        if new is None or old["cycle"]:  # a cycling one may be anywhere
+        if new is None:
             continue
         behind = (_next(old) - _next(new)) * (1 if old["increment"] > 0 else -1)
+        if old["cycle"] and behind > 0:
+            circle = _circle(source, name)
+            behind = behind if behind < circle / 2 else 0  # it came round meanwhile: the shorter way counts
         if behind > 0:
             yield Unequal(
                 name,
@@ -86,6 +89,12 @@ def compare_sequences(source: Facts, copy: Facts) -> Iterator[Unequal]:
                 f"next value {_next(old)}",
                 f"next value {_next(new)}",
             )
+
+
+def _circle(source: Facts, name: str) -> int:
+    """How many numbers a sequence runs through before it begins again."""
+    limits = source["objects"].get("sequence", {}).get(name, {})
+    return abs(int(limits.get("maximum", 0)) - int(limits.get("minimum", 0))) + 1
 
 
 def _next(sequence: Mapping[str, Any]) -> int:

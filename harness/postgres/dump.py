@@ -30,6 +30,7 @@ _HEADERS: Final = (
     ("started", re.compile(rb"-- Started on (.*?)\s*$")),
     ("completed", re.compile(rb"-- Completed on (.*?)\s*$")),
 )
+_PADDING: Final = b" \t\r\n\f\v\0\x1a"  # zeros fill a block up; DOS ended texts with ^Z
 _BLANK: Final = re.compile(rb"\s+")
 _TOKEN: Final = re.compile(rb"""['"$;()\\]|-(?=-)|/(?=\*)""")
 _TOKEN_BODY: Final = re.compile(
@@ -267,7 +268,7 @@ def _statement(
     whole = _INSERT.match(source.data, source.pos) if not backslashes else None
     end = whole.end() - source.pos if whole else (yield from _find_end(source, backslashes))
     if end is None:
-        text = source.take(len(source.data)).strip()
+        text = source.take(len(source.data)).strip(_PADDING)
         if text:
             yield Header("truncated", "inside a statement", line)
         return None

@@ -79,6 +79,7 @@ class DumpFacts:
     indexes: dict[tuple[str, str], list[Statement]] = field(default_factory=dict)
     encoding: str | None = None  # the last client_encoding that the text sets
     hollow: list[Entry] = field(default_factory=list)  # announced by the TOC, but nothing follows
+    trailing: int = 0  # bytes behind the compressed data
     late_writes: bool = False  # something besides COPY and INSERT may change rows
     problem: ArtifactError | None = None
     base: BaseBackup | None = None  # what a physical backup says instead

@@ -69,6 +69,11 @@ _DATABASE: Final = re.compile(
     r"""(?:-\s+)?(?:"dbname=(?:'(?:[^'\\]|\\.)*'|[^\s'"\\=]+)"|"(?:[^"=:]|"")+"|'(?:[^'=:]|'')+'|[^\s"'`|:=]+)"""
 )
 _TOKEN: Final = re.compile(r"\\(?:un)?restrict\s+[A-Za-z0-9]+$")
+_INERT: Final = re.compile(  # how psql reports and stops; nothing of what it sends or reads
+    r"\\(?:set\s+(?:ON_ERROR_STOP\s+'?(?:on|1|true)'?|(?:ECHO|QUIET|VERBOSITY)(?:\s+'?\w+'?)?)|timing(?:\s+\w+)?"
+    r"|(?:q?echo|warn)(?:\s[^\\`|:]*)?|pset\s+pager(?:\s+\w+)?|encoding\s+'?UTF-?8'?)\s*",
+    re.I,
+)
 _SHELL: Final = re.compile(
     r"\\(?:!|o\b|out\b|g\b|gx\b|w\b|write\b|copy\b|i\b|ir\b|include|setenv|s\b|e\b|ef\b|ev\b|edit|cd\b|lo_)|[`|]"
 )
@@ -126,6 +131,8 @@ def classify_meta(text: str) -> Danger | None:
             Severity.CRITICAL,
             True,
         )
+    if _INERT.fullmatch(text):
+        return Danger("meta", "a psql setting that pg_dump never writes", Severity.MEDIUM, False)
     return Danger("meta", "a psql meta-command that pg_dump never writes", Severity.CRITICAL, True)
 
 

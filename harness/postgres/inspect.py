@@ -90,7 +90,7 @@ def _read(artifact: Artifact, ctx: DrillContext) -> Inspection:
         with open_file(artifact.path) as file:
             stream = Stream(file, artifact.path, artifact.packing)
             facts = read_facts(counted(stream, artifact, ctx, "inspect"))
-            sha256 = stream.sha256
+            facts.trailing, sha256 = stream.trailing_bytes, stream.sha256
     return _inspection(artifact, ctx, facts, sha256)
 
 

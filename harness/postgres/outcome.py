@@ -70,14 +70,14 @@ def _unchecked(artifact: Artifact) -> Iterator[str]:
     if set(artifact.packing) & {"gzip", "xz", "bzip2"}:
         return
     way: str | None = None
-    path = artifact.path / "toc.dat" if artifact.format == "directory" else artifact.path
+    path = artifact.path / "toc.dat" if artifact.path.is_dir() else artifact.path
     with contextlib.suppress(OSError), open_file(path) as file:  # gone since: the drill says so elsewhere
         head = file.read(_HEADER)
         if artifact.packing:
             way = artifact.packing[0]
             if len(head) > 4 and head[4] & _FLAGS.get(way, 0):
                 return
-        elif artifact.format in ARCHIVES - {"tar"}:
+        elif artifact.format in ARCHIVES - {"tar"} and head.startswith(b"PGDMP"):
             way = _compression(head)
     if way == "gzip":
         return

@@ -97,6 +97,7 @@ class Beside:
                     for item in noted(read_dump(self._blocks(stream)), self.facts):
                         if isinstance(item, Copy):
                             self._rows_reached.set()
+            self.facts.trailing = stream.trailing_bytes
             self._done.set_result(self._whole(self.facts, stream.sha256))
         except BaseException as error:
             self._done.set_exception(error)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Final
 
-from .. import process
+from .. import archive, process
 from ..component import DrillContext
 from ..errors import ArtifactError, ToolError
 from ..model import Artifact
@@ -36,6 +36,10 @@ _HEADERS: Final = (b"-- PostgreSQL database dump", b"-- PostgreSQL database clus
 _IN_DATA_FOLDER: Final = re.compile(  # what only a data directory of PostgreSQL holds
     rb"(?:^|/)(?:PG_VERSION|backup_label(?:\.old)?|tablespace_map|global/pg_control|base/1/|pg_(?:xact|wal|multixact)/)"
 )
+_OF_DIRECTORY: Final = re.compile(  # a file of a dump in directory format, packed with tar
+    rb"(?:^|/)(?:toc\.dat|\d+\.dat(?:\.\w+)?|blobs(?:_\d+)?\.toc|blob_\d+\.dat(?:\.\w+)?)$"
+)
+_OF_TAR: Final = re.compile(rb"(?:\d+\.dat|blobs\.toc|blob_\d+\.dat|restore\.sql)$")  # of pg_dump -Ft itself
 _SQL_START: Final = re.compile(  # the first word behind comments; a program that only quotes SQL has another
     rb"(?:\s++|--[^\n]*+\n|/\*.*?\*/)*+(?:CREATE|SET|INSERT\s+INTO|COPY|DROP|ALTER|SELECT|BEGIN|START|DELETE|TRUNCATE"
     rb"|\\(?:connect|c|restrict))\b",
@@ -53,16 +57,18 @@ def recognise(path: Path, head: bytes) -> str | None:
     if head.startswith(b"PGDMP"):
         return "custom"
     if head[257:262] == b"ustar":
-        first = head[:100].split(b"\0")[0]
-        if first == b"toc.dat":
+        names = list(_members(head))
+        if any(map(_IN_DATA_FOLDER.search, names)):
+            return "physical"
+        if names[0] == b"toc.dat" or any(map(_OF_TAR.match, names)):  # without its contents it is damaged
             return "tar"
-        return "physical" if any(map(_IN_DATA_FOLDER.search, _members(head))) else None
+        return "directory" if any(map(_OF_DIRECTORY.search, names)) else None
     if encryption_of(head):
         return "encrypted" if ".sql" in path.name or ".dump" in path.name else None
     text = head.removeprefix(b"\xef\xbb\xbf")
     if any(b"\n" + line in b"\n" + text for line in _HEADERS[1:]):
         return "pg_dumpall"
-    if b"\0" not in text and (b"\n" + _HEADERS[0] in b"\n" + text or _SQL_START.match(text)):
+    if b"\0" not in text.rstrip(b"\0") and (b"\n" + _HEADERS[0] in b"\n" + text or _SQL_START.match(text)):
         return "plain"
     return None
 
@@ -135,7 +141,11 @@ def _in_time(ctx: DrillContext) -> None:
 def _archive_text(
     artifact: Artifact, ctx: DrillContext, stage: str, options: tuple[str, ...]
 ) -> Iterator[Iterator[bytes]]:
-    path = _unpacked(artifact, ctx) if artifact.packing else artifact.path
+    path = artifact.path
+    if artifact.format == "directory" and path.is_file():
+        path = _untarred(artifact, ctx)
+    elif artifact.packing:
+        path = _unpacked(artifact, ctx)
     if artifact.format == "tar":
         _whole_tar(path)
     if artifact.format == "directory":
@@ -228,6 +238,22 @@ def _unpacked(artifact: Artifact, ctx: DrillContext) -> Path:
             out.write(block)
     partial.rename(target)
     return target
+
+
+def _untarred(artifact: Artifact, ctx: DrillContext) -> Path:
+    """A dump in directory format that was packed with tar: its folder, unpacked under guard."""
+    target = ctx.scratch / "unpacked-folder"
+    if not target.exists():
+        limits = archive.Limits(archive.room(ctx.scratch, ctx.settings.sandbox.disk))
+        archive.unpack(artifact.path, artifact.packing, target, limits=limits, deadline=ctx.deadline)
+    folders = [contents.parent for contents in target.rglob("toc.dat")]
+    if len(folders) != 1:
+        raise ArtifactError(
+            f"holds {len(folders)} tables of contents (toc.dat) instead of one",
+            where=artifact.path.name,
+            remedy="pack one whole folder of pg_dump --format=directory",
+        )
+    return folders[0]
 
 
 def _whole_tar(path: Path) -> None:

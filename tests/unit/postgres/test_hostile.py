@@ -168,3 +168,21 @@ def test_bare_text_has_no_strings_and_no_comments():
 )
 def test_what_may_change_rows_after_they_were_proven(sql, late):
     assert changes_rows_late(sql.encode()) is late
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\\set ON_ERROR_STOP on", "\\echo restoring", "\\timing off", "\\encoding UTF8", "\\pset pager off"],
+)
+def test_settings_of_psql_harm_nobody(text):
+    danger = classify_meta(text)
+    assert danger is not None
+    assert (danger.severity, danger.refuse) == (Severity.MEDIUM, False)
+
+
+@pytest.mark.parametrize(
+    "text", ["\\set AUTOCOMMIT off", "\\echo `id`", "\\encoding LATIN1", "\\echo a \\! id", "\\set ECHO :x"]
+)
+def test_settings_that_change_what_is_sent_are_critical(text):
+    danger = classify_meta(text)
+    assert danger is not None and danger.severity is Severity.CRITICAL

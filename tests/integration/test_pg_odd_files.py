@@ -1,0 +1,106 @@
+"""Files as they are found: packed once more, appended to, padded, members gone. Only what is lost is told."""
+
+import gzip
+import io
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from live_servers import make_shop, postgres, query, url
+from test_pg_load import END, HEAD, T, failing, judged  # noqa: F401
+
+from harness import process
+from harness.model import Verdict
+from harness.sandbox import find_tools
+from harness.settings import SandboxSettings
+
+
+@pytest.fixture(scope="module")
+def dumps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One database in every archive format."""
+    folder = tmp_path_factory.mktemp("dumps")
+    with postgres() as server:
+        query(server, "postgres", "CREATE ROLE reader")
+        make_shop(server, "shop")
+        [tool, *_] = find_tools("pg_dump", SandboxSettings())
+        env = {"PGPASSWORD": server.password.reveal()}
+        for form in "cdt":
+            args = [tool, f"-F{form}", "-x", "-d", url(server, "shop"), "-f", folder / form]
+            done = process.run(args, timeout_s=60, env=env)
+            assert done.code == 0, done.error_text()
+    return folder
+
+
+def tarred(folder: Path, inside: str, keep: Callable[[str], bool] = lambda name: True) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        for child in sorted(folder.iterdir()):
+            if keep(child.name):
+                archive.add(child, inside + child.name)
+    return out.getvalue()
+
+
+def without(path: Path, name: str) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(path) as old, tarfile.open(fileobj=out, mode="w") as new:
+        for member in old:
+            if member.name != name:
+                new.addfile(member, old.extractfile(member))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("inside", ["shop.dir/", "./", ""])
+def test_a_directory_dump_packed_with_tar(inside, dumps, judged) -> None:  # noqa: F811
+    evidence, verdict = judged(tarred(dumps / "d", inside), "shop.tar.gz")
+    assert verdict is Verdict.PASS, evidence.findings
+    assert evidence.artifact.format == "directory" and evidence.measured.rows == 3400
+
+
+def test_a_packed_directory_without_a_member(dumps, judged) -> None:  # noqa: F811
+    largest = max((dumps / "d").glob("*.dat.gz"), key=lambda p: p.stat().st_size).name
+    evidence, verdict = judged(tarred(dumps / "d", "d/", lambda name: name != largest), "shop.tar.gz")
+    assert verdict is Verdict.FAIL and failing(evidence) == {"pg.file-whole"}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_archive_without_its_contents(packed, dumps, judged) -> None:  # noqa: F811
+    text = (
+        tarred(dumps / "d", "d/", lambda name: name != "toc.dat")
+        if packed
+        else without(dumps / "t", "toc.dat")
+    )
+    evidence, verdict = judged(text, "shop.tar.gz" if packed else "shop.tar")
+    assert verdict is Verdict.FAIL and failing(evidence) == {"pg.file-whole"}
+
+
+def test_an_archive_appended_to_another(dumps, judged) -> None:  # noqa: F811
+    once = (dumps / "c").read_bytes()
+    evidence, verdict = judged(once, "once.dump")
+    assert verdict is Verdict.PASS, evidence.findings
+    evidence, verdict = judged(once * 2, "twice.dump")
+    assert verdict is Verdict.FAIL and failing(evidence) == {"pg.one-dump"}
+
+
+@pytest.mark.parametrize("behind", [b"\0" * 512, b"\x1a", b"\n\n", b"-- the end\n"])
+def test_what_a_text_may_end_with(behind, judged) -> None:  # noqa: F811
+    evidence, verdict = judged((HEAD + T + END).encode() + behind)
+    assert verdict is Verdict.PASS and not failing(evidence, ("medium", "high", "critical"))
+
+
+def test_zeros_instead_of_the_end(judged) -> None:  # noqa: F811
+    evidence, verdict = judged((HEAD + T).encode() + b"\0" * 512)
+    assert verdict is Verdict.FAIL and failing(evidence) == {"pg.dump-complete"}
+
+
+@pytest.mark.parametrize(("behind", "said"), [(b"\n", False), (b"\0" * 512, False), (b"garbage", True)])
+def test_bytes_behind_the_compressed_data(behind, said, judged) -> None:  # noqa: F811
+    evidence, verdict = judged(gzip.compress((HEAD + T + END).encode()) + behind, "x.sql.gz")
+    assert verdict is Verdict.PASS
+    assert [f.check for f in evidence.findings if f.severity == "medium"] == ["pg.file-whole"] * said
+
+
+def test_settings_of_psql_are_told_and_nothing_more(judged) -> None:  # noqa: F811
+    evidence, verdict = judged("\\set ON_ERROR_STOP on\n\\echo restoring\n" + HEAD + T + END)
+    assert verdict is Verdict.PASS
+    assert failing(evidence, ("medium", "high", "critical")) == {"pg.hostile"}
