@@ -19,7 +19,7 @@ HOSTILE: Final = "do not unpack it; find out who made it"
 _BEHIND_BYTES: Final = 64 << 20  # padding of tapes; and all extended headers together
 _META_BYTES: Final = 1 << 20  # extended headers hold names; a larger one is no name
 _TOLD: Final = frozenset(("path", "linkpath", "size"))  # what counts of an extended header
-_OTHERS: Final = {b"3": "a device", b"4": "a device", b"6": "a FIFO", b"S": "a sparse file"}
+_OTHERS: Final = {b"3": "a device", b"4": "a device", b"6": "a FIFO"}
 
 
 @dataclass(frozen=True)
@@ -172,6 +172,12 @@ def _member(header: bytes, kind: bytes, size: int, told: dict[str, str], reader:
     name = told.get("path", name)
     if any(key.startswith("GNU.sparse") for key in told):
         kind = b"S"
+    if kind == b"S":
+        raise ToolError(
+            f"the archive holds {name!r} in sparse form, which is not read here",
+            where=reader.where,
+            remedy="make the archive without --sparse (-S)",
+        )
     if kind in _OTHERS or kind == b"1":
         raise reader.refuse(
             f"the archive holds {_OTHERS.get(kind, 'a hard link')}: {name!r}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..component import Component
-from . import checks_declared, checks_file, checks_server, checks_source
+from . import checks_beside, checks_declared, checks_file, checks_server, checks_source
 from .inspect import inspect, recognise
 from .restore import make_subject, outcome, restore
 
@@ -14,5 +14,11 @@ COMPONENT = Component(
     restore=restore,
     subject=make_subject,
     outcome=outcome,
-    checks=(*checks_file.CHECKS, *checks_server.CHECKS, *checks_source.CHECKS, *checks_declared.CHECKS),
+    checks=(
+        *checks_file.CHECKS,
+        *checks_beside.CHECKS,
+        *checks_server.CHECKS,
+        *checks_source.CHECKS,
+        *checks_declared.CHECKS,
+    ),
 )

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from ..catalog import named_time
 from ..check import Check, NotRun, check
 from ..model import Finding, Severity
 from .facts import RedisSubject
-from .layout import moment
 from .rdb import RdbFacts, hidden_keys
 
 AGAIN: Final = "use an older backup and take a new one"
@@ -164,7 +162,15 @@ def rdb_header(self: Check, subject: RedisSubject) -> Iterator[Finding]:
             expected=f"version {facts.needs_version} or later",
             observed=f"version {facts.version}",
         )
-    writer = facts.aux.get("redis-ver", "")
+    aux = subject.facts.head.aux if subject.facts.head else facts.aux  # those of a newer version as well
+    writer = aux.get("redis-ver", "")
+    if facts.vendor == "valkey" and writer:
+        yield self.finding(
+            name,
+            f"the header is Valkey's, but Redis {writer} is named as the writer, which refuses such a file",
+            expected="a header of Redis",
+            observed="a header of Valkey",
+        )
     usual = _WRITES.get(".".join(writer.split(".")[:2]))
     if usual and facts.vendor == "redis" and facts.version > usual:
         yield self.finding(
@@ -267,97 +273,6 @@ def not_empty(self: Check, subject: RedisSubject) -> Iterator[Finding]:
 
 
 @check(
-    "redis.age",
-    proves="identity",
-    severity="critical",
-    needs_server=False,
-    remedy="look why the source no longer saves (rdb_last_bgsave_status in INFO), and take a new backup",
-)
-def age(self: Check, subject: RedisSubject) -> Iterator[Finding]:
-    """The data is as old as the backup's name says, by the clock inside the file."""
-    head, aof = subject.facts.head, subject.facts.aof
-    inside = moment(aof.last_time if aof else head.ctime if head else None)
-    if inside is None:
-        raise NotRun("the file holds no clock of its own")
-    limit, manifest = subject.settings.redis.max_clock_gap, subject.facts.manifest
-    artifact = subject.artifact  # its time, if its name tells one, counts from the declared time zone
-    named = artifact.taken_at if artifact.taken_at_basis == "name" else named_time(artifact.path.name)
-    stamps = [("its name says", named)] if named else []
-    saved = subject.facts.layout.notes.get("rdb_last_save_time", "")
-    last_save = moment(int(saved)) if saved.isdecimal() else None
-    if last_save and not aof:
-        stamps.append(("the INFO output beside it says", last_save))
-    if manifest and manifest.artifact:
-        stamps.append(("its manifest says", manifest.captured_at))
-    if not stamps:
-        raise NotRun("neither the name nor a manifest of its own says when the backup was taken")
-    for who, stamp in stamps:
-        if (stamp - inside).total_seconds() > limit:
-            yield self.finding(
-                subject.artifact.path.name,
-                f"the data is older than {who}: an old file was packed again",
-                expected=f"written about {stamp:%Y-%m-%d %H:%M}Z",
-                observed=f"written {inside:%Y-%m-%d %H:%M}Z",
-            )
-            return
-
-
-_TROUBLE: Final = {
-    "rdb_last_bgsave_status": (
-        "ok",
-        "saving had failed on the source: the RDB is of the last time it worked",
-    ),
-    "aof_last_write_status": ("ok", "writing the AOF had failed on the source: what came after is not in it"),
-    "master_link_status": ("up", "the source was a replica cut off from its master: it may lag behind"),
-}
-
-
-@check(
-    "redis.source-sound",
-    proves="identity",
-    severity="high",
-    needs_server=False,
-    remedy="repair the source (disk, memory for the fork, link to the master) and take a new backup",
-)
-def source_sound(self: Check, subject: RedisSubject) -> Iterator[Finding]:
-    """The source was able to save when the backup was made, by the INFO output packed beside it."""
-    told = {name: subject.facts.layout.notes[name] for name in _TROUBLE if name in subject.facts.layout.notes}
-    if not told:
-        raise NotRun("no INFO output of the source lies beside the data")
-    for name, value in told.items():
-        right, what = _TROUBLE[name]
-        if value != right:
-            yield self.finding(name, what, expected=right, observed=value)
-
-
-@check(
-    "redis.source-told",
-    proves="data",
-    severity="medium",
-    needs_server=False,
-    remedy="compare with the source; a manifest (`provado capture redis`) would settle it",
-)
-def source_told(self: Check, subject: RedisSubject) -> Iterator[Finding]:
-    """The RDB holds about as many keys as the INFO output packed beside it told of the source."""
-    rdb, notes = subject.facts.rdb(), subject.facts.layout.notes
-    told = {n: text for n, text in notes.items() if n.startswith("db")}
-    if not told or rdb is None or subject.facts.layout.aof or rdb.damage or rdb.unknown:
-        raise NotRun("no INFO output of the source lies beside an RDB to compare it with")
-    words = (word for text in told.values() for word in text.split(","))
-    stated = sum(int(word[5:]) for word in words if word.startswith("keys=") and word[5:].isdigit())
-    lost = stated - rdb.total
-    if lost > max(stated // 100, 1):
-        much = lost >= 50 and lost * 4 > stated  # more than a busy server changes within a backup
-        yield self.finding(
-            subject.artifact.path.name,
-            "the RDB holds fewer keys than the source had when the backup was made",
-            severity=Severity.HIGH if much else None,
-            expected=f"about {stated:,}",
-            observed=f"{rdb.total:,}",
-        )
-
-
-@check(
     "redis.databases",
     proves="usability",
     severity="medium",
@@ -393,8 +308,5 @@ CHECKS: Final = (
     aof_files,
     aof_whole,
     not_empty,
-    age,
-    source_sound,
-    source_told,
     enough_databases,
 )

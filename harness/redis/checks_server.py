@@ -26,6 +26,8 @@ def _against_file(subject: RedisSubject) -> tuple[Differences, Spool, str]:
     live, spool = _live(subject)
     facts, skip = subject.facts, frozenset[bytes]()
     if facts.layout.aof and facts.aof:
+        if facts.aof.damage:
+            raise NotRun("the AOF cannot be read to its end")
         if facts.aof.touched is None:
             raise NotRun(
                 "the AOF's commands may touch any key: the file alone does not tell what must arrive"

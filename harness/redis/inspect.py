@@ -13,7 +13,7 @@ from .. import archive
 from ..component import DrillContext, Inspection
 from ..errors import ArtifactError, ConfigError
 from ..manifest import Manifest, read_manifest
-from ..model import Artifact
+from ..model import Artifact, Severity
 from ..stream import open_file
 from . import aof as aof_reader
 from . import layout, packed, walker
@@ -21,7 +21,7 @@ from .aof import AofFacts
 from .digest import Digester
 from .facts import RedisFacts
 from .layout import MAGICS, Layout, Problem
-from .rdb import RdbFacts, peek
+from .rdb import RdbFacts, peek, walk
 
 _UNPACK_S: Final = 3600.0
 
@@ -111,14 +111,33 @@ def _open(artifact: Artifact, digester: Digester, ctx: DrillContext) -> tuple[La
             return layout.look(path, path.name), _folder_digest(path)
         if artifact.format == "archive" or (artifact.format == "unknown" and _looks_packed(artifact)):
             sha256 = packed.unpack(artifact, place, digester, ctx, until)
-            return layout.look(place, path.name), sha256
-        if artifact.packing:
-            return _single(*packed.unpack_one(artifact, place, digester, ctx, until), artifact)
-        return _single(path, _sha256(path), artifact)
+            made = layout.look(place, path.name)
+        elif artifact.packing:
+            made, sha256 = _single(*packed.unpack_one(artifact, place, digester, ctx, until), artifact)
+        else:
+            made, sha256 = _single(path, _sha256(path), artifact)
+        made.problems += _misleading(artifact)
+        return made, sha256
     except ArtifactError as error:
         broken = Layout()
         broken.problems.append(Problem("redis.archive-whole", path.name, error.what, remedy=error.remedy))
         return broken, _sha256(path)
+
+
+def _misleading(artifact: Artifact) -> Iterator[Problem]:
+    """What reads the data here may not be what a runbook calls."""
+    name = artifact.path.name
+    right = artifact.format == "archive" and artifact.packing == ("gzip",)
+    if name.endswith((".tar.gz", ".tgz")) and not right:
+        yield Problem(
+            "redis.archive-data",
+            name,
+            "the file is no tar.gz, as its name says: `tar -xzf` does not unpack it",
+            Severity.MEDIUM,
+            expected="tar in gzip",
+            observed=" in ".join(("tar" if artifact.format == "archive" else "RDB", *artifact.packing[::-1])),
+            remedy="name the file after what it is, or correct the backup script",
+        )
 
 
 def _looks_packed(artifact: Artifact) -> bool:
@@ -179,8 +198,6 @@ def _read_aof(found: Layout, start: int, digester: Digester, ctx: DrillContext) 
 
 def _second_rdb(path: Path, digester: Digester, ctx: DrillContext) -> Iterator[Problem]:
     """A dump beside an AOF: servers with appendonly ignore it, so it only has to be whole."""
-    from .rdb import walk
-
     with path.open("rb") as file:
         facts = walk(
             file,
@@ -191,8 +208,8 @@ def _second_rdb(path: Path, digester: Digester, ctx: DrillContext) -> Iterator[P
             keys_only=True,
         )
     if facts.damage or (facts.stated_crc and facts.stated_crc != facts.computed_crc):
-        what = facts.damage or "its checksum does not hold"
-        yield Problem("redis.rdb-whole", path.name, f"the RDB beside the AOF is damaged: {what}")
+        what = facts.damage or "has a checksum that does not hold"
+        yield Problem("redis.rdb-whole", path.name, f"the RDB beside the AOF {what}")
 
 
 def _has_magic(path: Path) -> bool:

@@ -15,8 +15,8 @@ from ..model import Severity
 MAGICS: Final = (b"REDIS0", b"VALKEY0")
 PART: Final = re.compile(r"^(?P<name>.+)\.(?P<seq>\d+)\.(?P<kind>base|incr)\.(?:rdb|aof)$")
 _NOTE: Final = re.compile(
-    r"^(redis_version|valkey_version|run_id|role|db\d+|rdb_last_save_time|rdb_last_bgsave_status|"
-    r"aof_last_write_status|master_link_status):(.+)$"
+    r"^(redis_version|valkey_version|run_id|role|db\d+|rdb_last_save_time|rdb_last_bgsave_status|rdb_saves|"
+    r"rdb_changes_since_last_save|aof_last_write_status|master_link_status):(.+)$"
 )
 _METADATA: Final = ("backup-metadata.txt", "redis-info.txt", "redis-config.txt")
 _NAMES: Final = ("dbfilename", "appendfilename", "appenddirname")
@@ -198,6 +198,29 @@ def _multi_part(manifest: Path, problems: list[Problem]) -> Aof:
     increments = sorted(e for e in listed if e[1] == "i")
     if len(bases) > 1 or len({e[0] for e in increments}) != len(increments):
         problem(manifest.name, "the AOF manifest lists a part twice: servers refuse it", again)
+    elif len({e[2] for e in (*bases, *increments)}) != len(bases) + len(increments):
+        problem(
+            manifest.name, "the AOF manifest names a file twice: what it holds is carried out twice", again
+        )
+    oldest = {"base": bases[0][0] if bases else None, "incr": increments[0][0] if increments else 0}
+    for seq, kind, file in listed:
+        limit = oldest.get(part["kind"]) if kind == "h" and (part := PART.match(file)) else None
+        if limit is not None and seq >= limit:
+            problem(
+                file,
+                "the AOF manifest lists this file as history, though no newer one takes its place: "
+                "servers ignore what it holds, and delete it",
+                again,
+            )
+    there = [part for child in folder.iterdir() if (part := PART.match(child.name))]
+    if bases and not increments and not any(part["kind"] == "incr" for part in there):
+        problem(
+            manifest.name,
+            "the AOF manifest lists no incremental file, as servers do: what was written after the base is "
+            "not in the backup",
+            again,
+            Severity.MEDIUM,
+        )
     for _, _, file in (*bases, *increments):
         if not regular(folder / file):
             problem(file, "the AOF manifest names this file, but the backup does not hold it", again)

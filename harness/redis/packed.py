@@ -143,8 +143,8 @@ def _prove(
                 remedy="unpack it by hand, if you know who made it",
             )
         if facts.damage or (facts.stated_crc and facts.stated_crc != facts.computed_crc):
-            what = facts.damage or "its checksum does not hold"
-            raise ArtifactError(f"the RDB {name!r} is damaged: {what}", remedy=_TAKE_NEW)
+            what = facts.damage or "has a checksum that does not hold"
+            raise ArtifactError(f"the RDB {name!r} {what}", remedy=_TAKE_NEW)
         rest: _Source = _Before(whole.behind(facts.end), source)
         if not name.endswith(".aof"):
             _ends(rest, name)

@@ -99,7 +99,8 @@ def walk(
         walker.records()
         walker.checksum()
     except Damaged as problem:
-        facts.damage = f"{problem} (at byte {walker.base + walker.pos:,}, after {facts.total:,} keys)"
+        what = f"is damaged: {problem}" if str(problem).startswith(("a ", "an ", "the ")) else problem
+        facts.damage = f"{what} (at byte {walker.base + walker.pos:,}, after {facts.total:,} keys)"
     except Unknown as problem:
         impossible = isinstance(problem, TooMany) and problem.elements > size
         if not impossible and walker.intact():
@@ -335,7 +336,7 @@ def library_name(code: bytes) -> str:
 
 
 def peek(path: Path) -> RdbFacts:
-    """Header and AUX fields only; what is wrong behind them is for `walk` to find."""
+    """Header and AUX fields only, of newer versions too; what is wrong behind them is for `walk` to find."""
     facts = RdbFacts(size=path.stat().st_size)
 
     def stop(db: int, key: bytes, value: Value, expiry: int) -> None:
@@ -344,6 +345,7 @@ def peek(path: Path) -> RdbFacts:
     with path.open("rb") as file:
         walker = _Walker(file, facts.size, Digester(), stop, facts, time.monotonic() + 60, lambda done: None)
         with contextlib.suppress(_Enough, Damaged, Unknown, TimeoutError):
-            walker.header()
+            with contextlib.suppress(Unknown):
+                walker.header()
             walker.records()
     return facts

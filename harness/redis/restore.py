@@ -118,13 +118,17 @@ def outcome(subject: RedisSubject) -> Outcome:
     server, live, facts = subject.server, subject.live, subject.facts
     keys = sum(live.keys.values()) if live else None
     unproven = []
+    # With a manifest, what the server made of an AOF is compared with the source key by key.
+    compared = facts.manifest is not None and bool(facts.manifest.facts.get("digests", True))
     if facts.manifest is None:
         unproven.append("no manifest: the backup was not compared with its source")
-    if facts.layout.aof and facts.aof and facts.aof.touched is None:
+        if facts.layout.aof:
+            unproven.append("an AOF that was cut between two commands looks whole: only a manifest tells")
+    if facts.layout.aof and facts.aof and facts.aof.touched is None and not compared:
         unproven.append(
             "keys written by the AOF were not compared with the file: its commands may touch any key"
         )
-    elif facts.layout.aof and facts.aof and facts.aof.touched:
+    elif facts.layout.aof and facts.aof and facts.aof.touched and not compared:
         unproven.append(
             f"{len(facts.aof.touched)} keys written by the AOF's commands were not compared with the file"
         )
@@ -174,7 +178,7 @@ def _request(facts: RedisFacts, scratch: Path) -> RedisRequest:
             folder.mkdir()
             base = (found.aof.base,) if found.aof.base else ()
             manifest = found.aof.folder / f"{found.aof.name}.manifest"
-            for part in (manifest, *base, *found.aof.parts):
+            for part in dict.fromkeys((manifest, *base, *found.aof.parts)):
                 _place(part, folder / part.name)
             options += [("appendfilename", found.aof.name), ("appenddirname", folder.name)]
     elif found.rdb:

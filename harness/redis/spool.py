@@ -233,12 +233,12 @@ def _pair(left: bytes, right: bytes | None, expected: Spool, past_ms: int, found
     found.compared += 1
     a, b = RECORD.unpack(b"\0" * _REST + left), RECORD.unpack(b"\0" * _REST + right)
     label = _label(left, expected)
-    fields_gone = any(r[6] != NEVER and r[6] <= past_ms for r in (a, b))  # their time had come
+    gone = [r[6] != NEVER and r[6] <= past_ms for r in (a, b)]  # the time of fields had come
     if a[2] != b[2]:
         found.type[label] += 1
-    elif a[3] != b[3] and not fields_gone:
+    elif a[3] != b[3] and not any(gone):
         found.value[label] += 1
-    elif a[4] != b[4] and not fields_gone and not _untold(a, b):
+    elif a[3] == b[3] and a[4] != b[4] and not gone[0] and not _untold(a, b):
         found.side[label] += 1
     if a[5] != b[5]:
         found.expiry[label] += 1

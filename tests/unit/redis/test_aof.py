@@ -94,6 +94,10 @@ LISTED = f"file {BASE} seq 2 type b\nfile {INCR} seq 2 type i\n"
         ("file appendonly.aof.1.incr.aof seq 1 type i\n", ("appendonly.aof.1.incr.aof",), []),
         (LISTED + "file ../../etc/passwd seq 3 type i\n", (BASE, INCR), [Severity.CRITICAL]),
         (LISTED + "nonsense type x\n", (BASE, INCR), [Severity.CRITICAL]),
+        (LISTED.replace("type i", "type h"), (BASE, INCR), [Severity.CRITICAL]),
+        (LISTED + "file appendonly.aof.3.base.rdb seq 3 type h\n", (BASE, INCR), [Severity.CRITICAL]),
+        (LISTED + f"file {INCR} seq 3 type i\n", (BASE, INCR), [Severity.CRITICAL]),
+        (f"file {BASE} seq 2 type b\n", (BASE,), [Severity.MEDIUM]),
         (None, (BASE, INCR), [Severity.CRITICAL]),
     ],
 )
