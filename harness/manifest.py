@@ -65,7 +65,7 @@ def read_manifest(path: Path, component: str) -> Manifest:
         )
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ConfigError(
             "is no Provado manifest",
             where=str(path),

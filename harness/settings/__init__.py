@@ -167,6 +167,8 @@ def _read(file: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot be read: {error}", where=str(file)) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"is not valid YAML: {error}", where=str(file)) from None
+    except RecursionError:
+        raise ConfigError("is nested too deeply", where=str(file)) from None
     if data is None:
         return {}
     if not isinstance(data, dict):

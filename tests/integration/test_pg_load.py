@@ -1,6 +1,7 @@
 """Dumps restored for real: every check has a backup it catches, and good ones that it leaves alone."""
 
 import gzip
+import os
 import resource
 import time
 
@@ -374,3 +375,11 @@ def test_windows_line_ends_and_a_byte_order_mark(zoo, judged):
     text = dump(zoo, "pg_dump", "-d", "zoo").replace(b"\n", b"\r\n")
     evidence, verdict = judged(b"\xef\xbb\xbf" + text)
     assert verdict is Verdict.PASS, evidence.findings
+
+
+def test_a_fifo_under_the_name_of_a_backup_is_judged_and_never_opened(tmp_path):
+    for name in ("a.sql.gz", "dump.rdb", "config-backup-1.tar"):
+        os.mkfifo(tmp_path / name)
+        artifact = catalog.identify(tmp_path / name, components.recognisers())
+        assert artifact is not None
+        assert judge(drill(artifact, SETTINGS)).verdict is Verdict.FAIL

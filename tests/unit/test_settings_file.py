@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ConfigError
+from harness.manifest import read_manifest
 from harness.settings import Settings, load_settings
 
 WINDOWS = """
@@ -48,3 +49,12 @@ def test_a_key_written_twice_is_an_error(tmp_path: Path, text: str) -> None:
 def test_an_unknown_key_is_an_error_also_when_merged(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no_such_key"):
         load(tmp_path, WINDOWS.replace("owner: ana", "owner: ana\n    no_such_key: 1"))
+
+
+def test_what_is_nested_too_deeply_is_an_error_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="too deeply"):
+        load(tmp_path, "a: " + "[" * 3000)
+    manifest = tmp_path / "m.json"
+    manifest.write_text("[" * 100_000)
+    with pytest.raises(ConfigError, match="no Provado manifest"):
+        read_manifest(manifest, "postgres")
