@@ -181,17 +181,24 @@ def _admitted(member: Member, found: dict[str, Member], reader: Reader, links: b
     return replace(member, name=name)
 
 
+def _parts_of(pieces: Iterator[bytes | memoryview]) -> Iterator[memoryview]:
+    """The same bytes in parts no larger than the zeros that they are compared with."""
+    for piece in pieces:
+        for start in range(0, len(piece), len(_ZEROS)):
+            yield memoryview(piece)[start : start + len(_ZEROS)]
+
+
 def _write(place: Path, pieces: Iterator[bytes | memoryview], size: int) -> None:
     try:
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(handle, "wb", buffering=0) as file:
-            for piece in pieces:
-                if len(piece) >= DISK_BLOCK and piece == _ZEROS[: len(piece)]:
-                    file.seek(len(piece), os.SEEK_CUR)  # a hole: unused WAL is zeros, and so are most bombs
+            for part in _parts_of(pieces):
+                if len(part) >= DISK_BLOCK and part == _ZEROS[: len(part)]:
+                    file.seek(len(part), os.SEEK_CUR)  # a hole: unused WAL is zeros, and so are most bombs
                     continue
-                while piece:  # a raw file may take less than it was given
-                    piece = piece[file.write(piece) :]
+                while part:  # a raw file may take less than it was given
+                    part = part[file.write(part) :]
             file.truncate(size)
     except FileExistsError:
         raise ArtifactError(f"the archive holds {place.name!r} twice, as file and as folder") from None

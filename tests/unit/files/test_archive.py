@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from harness.archive import Limits, is_tar, members, unpack
 from harness.errors import ArtifactError, ToolError
@@ -141,6 +142,15 @@ def test_runs_of_zeros_take_no_disk_and_read_as_zeros(tmp_path: Path) -> None:
     assert (tmp_path / "copy/wal").read_bytes() == b"a" + zeros + b"b"
     assert (tmp_path / "copy/only").read_bytes() == zeros
     assert (tmp_path / "copy/only").stat().st_blocks * 512 < 1 << 20
+
+
+def test_zeros_in_large_pieces_become_holes_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar.zst"
+    zeros = bytes(64 << 20)
+    path.write_bytes(zstandard.ZstdCompressor().compress(tar_with((entry("wal"), zeros))))
+    unpack(path, ("zstd",), tmp_path / "out", limits=Limits(ratio=100_000))
+    assert (tmp_path / "out/wal").stat().st_size == len(zeros)
+    assert (tmp_path / "out/wal").stat().st_blocks * 512 < 4 << 20
 
 
 def test_folders_that_only_names_imply_count_as_entries(tmp_path: Path) -> None:
