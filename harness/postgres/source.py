@@ -31,6 +31,8 @@ _BLOCK: Final = 1 << 18
 # (PostgreSQL 15, 17 and 18). The second figure allows for seeking through a large archive.
 _SILENCE_S: Final = 60.0
 _SEEK_BYTES_PER_S: Final = 50e6
+_SMALL: Final = 64 << 20
+_RATIO: Final = 1000  # beyond 64 MiB: no rows of a table pack as well as zeros do
 
 _HEADERS: Final = (b"-- PostgreSQL database dump", b"-- PostgreSQL database cluster dump")
 _IN_DATA_FOLDER: Final = re.compile(  # what only a data directory of PostgreSQL holds
@@ -229,12 +231,23 @@ def _unpacked(artifact: Artifact, ctx: DrillContext) -> Path:
     target = ctx.scratch / "unpacked-archive"
     if target.exists():
         return target
-    limit, partial = ctx.settings.sandbox.disk, target.with_suffix(".partial")
+    limit, partial = archive.room(ctx.scratch, ctx.settings.sandbox.disk), target.with_suffix(".partial")
     with open_file(artifact.path) as file, partial.open("wb") as out:
         stream = Stream(file, artifact.path, artifact.packing)
         for block in stream:
             if stream.plain_bytes > limit:
-                raise ArtifactError(f"unpacks to more than {limit:,} bytes", where=artifact.path.name)
+                raise ToolError(
+                    f"unpacks to more than the {limit:,} bytes that it may take here",
+                    where=artifact.path.name,
+                    remedy="make room in TMPDIR, or raise sandbox.disk",
+                )
+            if stream.plain_bytes > _SMALL and stream.plain_bytes > stream.raw_bytes * _RATIO:
+                raise ArtifactError(
+                    f"unpacks to over {stream.plain_bytes:,} bytes from {stream.raw_bytes:,}: "
+                    "it looks like a bomb",
+                    where=artifact.path.name,
+                    remedy="do not unpack it; find out who made it",
+                )
             out.write(block)
     partial.rename(target)
     return target

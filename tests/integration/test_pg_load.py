@@ -383,3 +383,12 @@ def test_a_fifo_under_the_name_of_a_backup_is_judged_and_never_opened(tmp_path):
         artifact = catalog.identify(tmp_path / name, components.recognisers())
         assert artifact is not None
         assert judge(drill(artifact, SETTINGS)).verdict is Verdict.FAIL
+
+
+def test_a_compressed_archive_of_zeros_is_a_bomb(tmp_path):
+    path = tmp_path / "a.dump.gz"
+    path.write_bytes(gzip.compress(b"PGDMP\x01\x0e\x00" + bytes(80 << 20)))
+    artifact = catalog.identify(path, components.recognisers())
+    evidence = drill(artifact, SETTINGS)
+    assert judge(evidence).verdict is Verdict.FAIL
+    assert any("bomb" in f.message for f in evidence.findings)
