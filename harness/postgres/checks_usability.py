@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -18,6 +19,7 @@ from .fingerprint import Connection, limit, pin, run
 from .truth import PostgresSubject
 
 _STALE: Final = timedelta(hours=36)  # a daily backup of a database in use holds rows younger than this
+_READ_ONLY: Final = re.compile(r"default_transaction_read_only=(on|1|t(rue)?|y(es)?)", re.I)
 _COLLISION: Final = {  # whether a sequence's column is a key -> how bad it is when the sequence is behind
     "alone": (Severity.CRITICAL, "the next INSERT fails on a duplicate key"),
     "part": (Severity.HIGH, "INSERTs may fail on duplicate keys"),
@@ -292,6 +294,35 @@ def newest_row(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
         )
 
 
+@check(
+    "pg.read-only",
+    proves=Proves.RESTORE,
+    severity=Severity.HIGH,
+    remedy="restore with PGOPTIONS='-c default_transaction_read_only=off', and write that into the procedure",
+)
+def read_only(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
+    """No setting of the database makes it read-only while psql restores it.
+
+    pg_dump --create and pg_dumpall write the database's settings before they connect to it and fill it.
+    """
+    if subject.artifact.format == "physical":
+        return  # is not restored by a session
+    with asking(subject) as conn:
+        settings = run(
+            conn,
+            "SELECT unnest(s.setconfig) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase"
+            " WHERE d.datname = current_database() AND s.setrole = 0",
+        )
+    if any(_READ_ONLY.fullmatch(text) for (text,) in settings):
+        yield self.finding(
+            f"database {subject.database}",
+            "sets default_transaction_read_only for itself: psql and pg_restore --create connect to it after"
+            " that, and every statement fails",
+            expected="off while restoring",
+            observed="on",
+        )
+
+
 CHECKS: Final = (
     sequence_behind,
     index_valid,
@@ -303,4 +334,5 @@ CHECKS: Final = (
     collation_versions,
     large_object_references,
     newest_row,
+    read_only,
 )

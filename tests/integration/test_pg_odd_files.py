@@ -100,6 +100,17 @@ def test_bytes_behind_the_compressed_data(behind, said, judged) -> None:  # noqa
     assert [f.check for f in evidence.findings if f.severity == "medium"] == ["pg.file-whole"] * said
 
 
+@pytest.mark.parametrize("value", ["on", "off"])
+def test_a_database_that_makes_psql_read_only(value, judged) -> None:  # noqa: F811
+    create = (
+        "CREATE DATABASE shop TEMPLATE template0 ENCODING 'UTF8';\n"
+        f"ALTER DATABASE shop SET default_transaction_read_only TO '{value}';\n\\connect shop\n\n"
+    )
+    evidence, verdict = judged(HEAD + create + T + END)
+    assert failing(evidence) == ({"pg.read-only"} if value == "on" else set())
+    assert (verdict is Verdict.FAIL) == (value == "on")
+
+
 def test_settings_of_psql_are_told_and_nothing_more(judged) -> None:  # noqa: F811
     evidence, verdict = judged("\\set ON_ERROR_STOP on\n\\echo restoring\n" + HEAD + T + END)
     assert verdict is Verdict.PASS
