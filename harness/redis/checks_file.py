@@ -13,7 +13,10 @@ from .rdb import RdbFacts, hidden_keys
 AGAIN: Final = "use an older backup and take a new one"
 _DEFAULT_DATABASES: Final = 16
 # RDB version that each server version writes, by vendor (FACTS.md).
-_WRITES: Final = {"5.0": 9, "6.0": 9, "6.2": 9, "7.0": 10, "7.2": 11, "7.4": 12, "8.0": 12, "8.2": 12}
+_WRITES: Final = {
+    "redis": {"5.0": 9, "6.0": 9, "6.2": 9, "7.0": 10, "7.2": 11, "7.4": 12, "8.0": 12, "8.2": 12},
+    "valkey": {"7.2": 11, "8.0": 11, "8.1": 11, "9.0": 80, "9.1": 80},
+}
 
 
 def _problems(self: Check, subject: RedisSubject) -> Iterator[Finding]:
@@ -164,28 +167,29 @@ def rdb_header(self: Check, subject: RedisSubject) -> Iterator[Finding]:
         )
     aux = subject.facts.head.aux if subject.facts.head else facts.aux  # those of a newer version as well
     writer = aux.get("redis-ver", "")
-    if facts.vendor == "valkey" and writer:
+    named, version = ("redis", writer) if writer else ("valkey", aux.get("valkey-ver", ""))
+    foreign = facts.vendor == "valkey" and bool(writer)
+    if foreign:
         yield self.finding(
             name,
             f"the header is Valkey's, but Redis {writer} is named as the writer, which refuses such a file",
             expected="a header of Redis",
             observed="a header of Valkey",
         )
-    usual = _WRITES.get(".".join(writer.split(".")[:2]))
-    if usual and facts.vendor == "redis" and facts.version > usual:
+    usual = _WRITES[named].get(".".join(_minor(version)))
+    if usual and facts.version > usual and not foreign:
         yield self.finding(
             name,
-            f"the RDB states a newer version than Redis {writer}, which it names as its writer, can write",
+            f"the RDB states a newer version than {named.capitalize()} {version} writes, "
+            "its writer by its own words",
             expected=f"version {usual}",
             observed=f"version {facts.version}",
         )
-    told = subject.facts.layout.notes.get("redis_version", "")
-    if (
-        writer
-        and told
-        and "valkey_version" not in subject.facts.layout.notes
-        and _minor(writer) != _minor(told)
-    ):
+    notes = subject.facts.layout.notes
+    told = notes.get("redis_version", "")
+    # After an upgrade the last rewrite's base, or a dump that was only loaded since, is of the old server.
+    older = subject.facts.layout.aof or notes.get("rdb_saves") == "0"
+    if writer and told and not older and "valkey_version" not in notes and _minor(writer) != _minor(told):
         yield self.finding(
             name,
             "the RDB was written by another server than the INFO output packed beside it is of",

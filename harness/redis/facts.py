@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,21 @@ class RedisFacts:
     def rdb(self) -> RdbFacts | None:
         """What the whole RDB says; waits for the walk."""
         return self.walk.result()[0] if self.walk else None
+
+    def writer(self) -> tuple[str, tuple[int, ...]]:
+        """Vendor and version (major, minor) of the server that wrote it: by the RDB itself, else by the INFO
+        output beside it, else by the manifest. The version is empty where nothing tells."""
+        aux = self.head.aux if self.head else {}
+        source = self.manifest.source if self.manifest else {}
+        told = (
+            ("valkey", aux.get("valkey-ver")),
+            ("redis", aux.get("redis-ver")),
+            ("valkey", self.layout.notes.get("valkey_version")),
+            ("redis", self.layout.notes.get("redis_version")),
+            (str(source.get("vendor")), source.get("version")),
+        )
+        vendor, text = next(((v, str(t)) for v, t in told if t), ("redis", ""))
+        return vendor, tuple(int(n) for n in re.findall(r"\d{1,6}", text)[:2])
 
     def spool(self) -> Spool | None:
         """Records of the RDB's keys; waits for the walk."""

@@ -133,7 +133,7 @@ def _misleading(artifact: Artifact) -> Iterator[Problem]:
             "redis.archive-data",
             name,
             "the file is no tar.gz, as its name says: `tar -xzf` does not unpack it",
-            Severity.MEDIUM,
+            Severity.HIGH,
             expected="tar in gzip",
             observed=" in ".join(("tar" if artifact.format == "archive" else "RDB", *artifact.packing[::-1])),
             remedy="name the file after what it is, or correct the backup script",

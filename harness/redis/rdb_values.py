@@ -18,7 +18,6 @@ from . import lzf
 MAX_STRING: Final = 512 << 20  # what a server accepts unless told otherwise (proto-max-bulk-len)
 MAX_ELEMENTS: Final = 20_000_000
 _F64: Final = struct.Struct("<d")
-_I64: Final = struct.Struct("<q")
 
 
 class Short(Exception):

@@ -37,6 +37,7 @@ _LACKS: Final = (  # the sandbox lacks something: nothing is said about the back
     (r"Can't handle RDB|Unknown RDB", _FORM),
     (r"Out [Oo]f [Mm]emory allocating|Cannot allocate memory", "it ran out of memory"),
     (r"No space left", "its disk is full"),
+    (r"nknown command '[A-Za-z]{2,}\.[A-Za-z.]{2,}'", "it lacks a module whose commands the AOF holds"),
     (r"Engine .* not found|Failed.*load.*function engine", "it lacks a function engine the data needs"),
 )
 _REASONS: Final = (
@@ -46,6 +47,7 @@ _REASONS: Final = (
     (r"Bad file format reading the append only file", "the append-only file is damaged"),
     (r"[Tt]runcat", "the append-only file is cut"),
     (r"manifest|doesn't exist", "the AOF's manifest and its files do not fit together"),
+    (r"nknown command", "the append-only file holds a command that servers do not know"),
     (r"[Ii]ntegrity check failed|sanitiz|[Cc]orrupt", "a value is damaged inside"),
 )
 _SANITISE: Final = ("sanitize-dump-payload", "yes")
@@ -218,6 +220,11 @@ def _otherwise(request: RedisRequest, facts: RedisFacts, log: str) -> RedisReque
         if not DATABASES <= highest < 1 << 20 or int(options["databases"]) > highest:
             return None
         options["databases"] = str(highest + 1)
+    elif facts.layout.aof and "nknown command" in log and not _wrote_it(log, facts):
+        # Commands state no version: a newer server may know what the oldest one does not.
+        valkey = facts.writer()[0] == "valkey"
+        newer = replace(request, valkey_only=valkey, rdb_version=request.rdb_version if valkey else 12)
+        return None if newer == request else newer
     else:
         return None
     return replace(request, options=tuple(options.items()))
@@ -241,12 +248,10 @@ def _refusal(died: ServerDied, facts: RedisFacts) -> str:
 def _wrote_it(log: str, facts: RedisFacts) -> bool:
     """Whether the server that refuses is of the version that says it wrote the file, or a later one."""
     served = re.search(r"\b(Redis|Valkey) version=(\d+)\.(\d+)", log)
-    head = facts.head
-    if served is None or head is None:
+    vendor, numbers = facts.writer()
+    if served is None or served[1].lower() != vendor:
         return False
-    writer = head.aux.get("valkey-ver" if served[1] == "Valkey" else "redis-ver", "")
-    numbers = [int(n) for n in re.findall(r"\d+", writer)[:2]]
-    return len(numbers) == 2 and [int(served[2]), int(served[3])] >= numbers
+    return len(numbers) == 2 and (int(served[2]), int(served[3])) >= numbers
 
 
 def _why_died(server: Server, what: str) -> str:

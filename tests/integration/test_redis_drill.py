@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from redis_drills import archive, bad, verdict, verify
 from redis_servers import Running, fill, running
 
 from harness.catalog import identify
 from harness.drill import drill
-from harness.evidence.record import judge
 from harness.manifest import write_manifest
-from harness.model import Evidence, Verdict
+from harness.model import Verdict
 from harness.redis.capture import capture
 from harness.redis.inspect import recognise
 from harness.settings import Settings
@@ -25,32 +25,6 @@ from harness.settings import Settings
 QUEUE = "bull:email:send"
 RUN = "repeat:abc:1900000000000"
 CORPUS = Path(__file__).parents[3] / "shared/corpus/redis"
-
-
-def verify(path: Path, manifest: Path | None = None, **redis: object) -> Evidence:
-    artifact = identify(path, {"redis": recognise}, manifest=manifest)
-    assert artifact is not None and artifact.component == "redis"
-    evidence = drill(artifact, Settings.model_validate({"redis": redis}))
-    assert not [c for c in evidence.checks if c.status == "error"]
-    assert evidence.teardown is None or evidence.teardown.complete
-    return evidence
-
-
-def verdict(evidence: Evidence) -> Verdict:
-    return judge(evidence).verdict
-
-
-def bad(evidence: Evidence) -> dict[str, str]:
-    return {f.check: f.message for f in evidence.findings if f.severity.rank >= 2}
-
-
-def archive(target: Path, members: dict[str, bytes]) -> Path:
-    with tarfile.open(target, "w:gz") as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(f"redis-backup/{name}")
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return target
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,202 @@
+"""Relatives of the corpus's cases: what only looks whole, and what only looks odd."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from redis_drills import archive, bad, verdict, verify
+from redis_servers import SERVERS, Running, has_field_expiry, running
+
+from harness.manifest import write_manifest
+from harness.model import Severity, Verdict
+from harness.redis.capture import capture
+from harness.redis.crc64 import crc64
+
+SOON = 40_000  # ms
+
+
+def sealed(rdb: bytes) -> bytes:
+    """The RDB with the checksum that fits it."""
+    return rdb[:-8] + crc64(rdb[:-8]).to_bytes(8, "little")
+
+
+def info(one: Running) -> bytes:
+    return "\r\n".join(f"{name}:{value}" for name, value in one.wire.info().items()).encode()
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, bytes, Path]]:
+    """A server with two databases, its dump, and the manifest of what it held."""
+    folder = tmp_path_factory.mktemp("source")
+    with running(None, save="") as one:
+        for db in (0, 5):
+            one.wire.call("SELECT", db)
+            one.wire.call("MSET", *(part for n in range(60) for part in (f"key:{n}", n)))
+        one.wire.call("SELECT", 0)
+        one.wire.call("PEXPIRE", "key:0", SOON)
+        one.wire.call("SAVE")
+        write_manifest(folder / "m.json", capture(one.wire))
+        yield one, one.dump.read_bytes(), folder / "m.json"
+
+
+@pytest.mark.parametrize(
+    ("magic", "words"),
+    [(b"REDIS0099", "newer version"), (b"VALKEY080", "Valkey's"), (b"REDIS0012", "newer version")],
+)
+def test_a_header_that_its_writer_does_not_write(
+    magic: bytes, words: str, source: tuple[Running, bytes, Path], tmp_path: Path
+) -> None:
+    path = archive(tmp_path / "redis-backup-1.tar.gz", {"dump.rdb": sealed(magic + source[1][9:])})
+    evidence = verify(path)
+    assert verdict(evidence) is Verdict.FAIL
+    assert words in bad(evidence)["redis.rdb-header"]
+
+
+def test_a_database_that_info_tells_of(source: tuple[Running, bytes, Path], tmp_path: Path) -> None:
+    one, dump, _ = source
+    text = info(one)
+    path = archive(tmp_path / "redis-backup-1.tar.gz", {"dump.rdb": dump, "redis-info.txt": text})
+    assert verdict(verify(path)) is Verdict.PASS
+    half = sealed(dump[: dump.index(b"\xfe\x05\xfb")] + b"\xff" + bytes(8))
+    path = archive(tmp_path / "redis-backup-2.tar.gz", {"dump.rdb": half, "redis-info.txt": text})
+    found = [f for f in verify(path).findings if f.check == "redis.source-told"]
+    assert {f.object for f in found} == {path.name, "db5"}
+    assert all(f.severity is Severity.HIGH for f in found)
+    stale = b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\nb\r\n"
+    path = archive(tmp_path / "redis-backup-3.tar.gz", {"appendonly.aof": stale, "redis-info.txt": text})
+    assert "redis.source-told" in bad(verify(path))  # an AOF that nobody writes to any more
+
+
+def test_a_server_that_only_started_again(source: tuple[Running, bytes, Path], tmp_path: Path) -> None:
+    """It tells its start as the time of its last save: the dump that it loaded is older, and current."""
+    _, dump, manifest = source
+    at = dump.index(b"ctime") + 6
+    week = int.from_bytes(dump[at : at + 4], "little") - 7 * 86_400
+    old = sealed(dump[:at] + week.to_bytes(4, "little") + dump[at + 4 :])
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/dump.rdb").write_bytes(old)
+    with running(None, tmp_path / "data", save="") as one:
+        quiet = info(one)
+        one.wire.call("SET", "key:1", 1)
+        busy = info(one)
+    path = archive(tmp_path / "redis-backup.tar.gz", {"dump.rdb": old, "redis-info.txt": quiet})
+    assert verdict(verify(path, manifest)) is Verdict.PASS
+    path = archive(tmp_path / "redis-backup-2.tar.gz", {"dump.rdb": old, "redis-info.txt": busy})
+    assert "redis.age" in bad(verify(path, manifest))
+
+
+def test_a_clock_that_runs_ahead_hides_no_loss(source: tuple[Running, bytes, Path], tmp_path: Path) -> None:
+    one = source[0]
+    one.wire.call("COPY", "key:0", "kept", "DB", 0)
+    one.wire.call("PEXPIREAT", "kept", 4_000_000_000_000)
+    full = tmp_path / "full.json"
+    write_manifest(full, capture(one.wire))
+    one.wire.call("DEL", "kept")
+    one.wire.call("SAVE")
+    dump = one.dump.read_bytes()
+    at = dump.index(b"ctime") + 6
+    ahead = sealed(dump[:at] + (2**31 - 1).to_bytes(4, "little") + dump[at + 4 :])
+    (tmp_path / "dump.rdb").write_bytes(ahead)
+    assert "redis.source-keys" in bad(verify(tmp_path / "dump.rdb", full))
+
+
+@pytest.mark.parametrize("kind", ["plain", "twice", "dump"])
+def test_a_name_that_misleads_the_runbook(
+    kind: str, source: tuple[Running, bytes, Path], tmp_path: Path
+) -> None:
+    good = archive(tmp_path / "redis-backup-1.tar.gz", {"dump.rdb": source[1]})
+    packed = {"plain": gzip.decompress(good.read_bytes()), "twice": gzip.compress(good.read_bytes())}
+    path = tmp_path / "redis-backup-2.tar.gz"
+    path.write_bytes(packed.get(kind) or gzip.compress(source[1]))
+    evidence = verify(path)
+    assert "no tar.gz" in bad(evidence)["redis.archive-data"]
+    assert evidence.measured.keys  # and still it is restored
+
+
+@pytest.mark.skipif(shutil.which("tar") is None, reason="needs GNU tar")
+def test_a_sparse_archive_is_not_the_backups_fault(
+    source: tuple[Running, bytes, Path], tmp_path: Path
+) -> None:
+    with (tmp_path / "dump.rdb").open("wb") as file:
+        file.write(source[1])
+        file.truncate(8 << 20)
+    path = tmp_path / "redis-backup-1.tar.gz"
+    subprocess.run(["tar", "-C", tmp_path, "-czSf", path, "dump.rdb"], check=True)
+    assert verdict(verify(path)) is Verdict.INCONCLUSIVE
+
+
+@pytest.fixture(scope="module")
+def aof(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], Path]:
+    """An AOF with commands behind its base, and its source's manifest."""
+    manifest = tmp_path_factory.mktemp("aof") / "m.json"
+    with running(None, appendonly="yes", save="") as one:
+        one.wire.call("RPUSH", "list", "a")
+        one.wire.call("SET", "text", "x")
+        write_manifest(manifest, capture(one.wire))
+        assert one.server.shared is not None
+        parts = {
+            f"appendonlydir/{p.name}": p.read_bytes() for p in (one.server.shared / "appendonlydir").iterdir()
+        }
+    return parts, manifest
+
+
+MANIFEST = "appendonlydir/appendonly.aof.manifest"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda m: m + m.replace(b"seq 1", b"seq 2")[m.index(b"\n") + 1 :], "twice"),
+        (lambda m: m + m[m.index(b"\n") + 1 :], "twice"),
+        (lambda m: m.replace(b"type i", b"type h"), "history"),
+    ],
+    ids=["carried out twice", "listed twice", "passed off as history"],
+)
+def test_a_manifest_that_misuses_a_part(
+    spoil: Callable[[bytes], bytes], words: str, aof: tuple[dict[str, bytes], Path], tmp_path: Path
+) -> None:
+    parts = {**aof[0], MANIFEST: spoil(aof[0][MANIFEST])}
+    evidence = verify(archive(tmp_path / "redis-backup-1.tar.gz", parts))
+    assert verdict(evidence) is Verdict.FAIL
+    assert words in bad(evidence)["redis.aof-files"]
+
+
+def test_what_an_aof_leaves_unproven(aof: tuple[dict[str, bytes], Path], tmp_path: Path) -> None:
+    parts, manifest = aof
+    path = archive(tmp_path / "redis-backup-1.tar.gz", parts)
+    alone, compared = verify(path).unproven, verify(path, manifest).unproven
+    assert any("cut between two commands" in text for text in alone)
+    assert any(text.startswith("2 keys written by the AOF") for text in alone)
+    assert not any("AOF" in text and "written" in text for text in compared)
+
+
+def test_a_command_that_no_server_knows(aof: tuple[dict[str, bytes], Path], tmp_path: Path) -> None:
+    parts = {name: data.replace(b"RPUSH", b"RPUSZ") for name, data in aof[0].items()}
+    evidence = verify(archive(tmp_path / "redis-backup-1.tar.gz", parts))
+    assert verdict(evidence) is Verdict.FAIL
+    assert "do not know" in bad(evidence)["redis.loads"]
+
+
+YOUNG = [n for n in SERVERS if has_field_expiry(n.split("-")[0], tuple(map(int, n.split("-")[1].split("."))))]
+
+
+@pytest.mark.parametrize("server", YOUNG)
+def test_commands_that_only_newer_servers_know(server: str, tmp_path: Path) -> None:
+    """An AOF of commands states no version: the oldest server at hand may not know them all."""
+    with running(SERVERS[server], appendonly="yes", aof_use_rdb_preamble="no", save="") as one:
+        one.wire.call("HSET", "hash", "field", "value", "other", "x")
+        one.wire.call("HPEXPIREAT", "hash", 4_000_000_000_000, "FIELDS", 1, "field")
+        write_manifest(tmp_path / "m.json", capture(one.wire))
+        text = info(one)
+        time.sleep(0.05)
+        assert one.server.shared is not None
+        folder = one.server.shared / "appendonlydir"
+        parts = {f"appendonlydir/{p.name}": p.read_bytes() for p in folder.iterdir()}
+    path = archive(tmp_path / "redis-backup-1.tar.gz", {**parts, "redis-info.txt": text})
+    assert verdict(verify(path, tmp_path / "m.json")) is Verdict.PASS
