@@ -37,8 +37,9 @@ class Unpacked:
 
 
 def room(folder: Path, most: int) -> int:
-    """Bytes that unpacking may take on the disk of `folder`: at most `most`, and 1 GiB stays free."""
-    return max(1, min(most, shutil.disk_usage(folder).free - _ROOM_BYTES))
+    """Bytes that unpacking may take on the disk of `folder`: at most `most`; 1 GiB stays free, or half."""
+    free = shutil.disk_usage(folder).free
+    return min(most, max(free - _ROOM_BYTES, free // 2))
 
 
 class Body:

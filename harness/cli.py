@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -43,6 +45,9 @@ def group() -> None:
 
 def run(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code. Prints errors to stderr, secrets masked."""
+    for name in ("stdout", "stderr"):  # closed by the caller: what is said goes nowhere, the exit code counts
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - until the end
     try:
         code: Any = group.main(args=argv, prog_name="provado", standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -57,7 +62,9 @@ def run(argv: list[str] | None = None) -> int:
     except ProvadoError as error:
         print(f"provado: {mask(str(error))}", file=sys.stderr)  # noqa: T201
         return error.exit_code
-    except BrokenPipeError:
+    except OSError as error:
+        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        print(f"provado: {mask(where)}the system says: {error.strerror or error}", file=sys.stderr)  # noqa: T201
         return ProvadoError.exit_code
     except Exception as error:  # a traceback may quote data; its place is enough to find the mistake
         print(f"provado: broke with {broken_at(error)}; please report this", file=sys.stderr)  # noqa: T201

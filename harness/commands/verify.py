@@ -107,7 +107,7 @@ def verify(
         raise ProvadoError("pytest ended without a result", remedy=said.getvalue()[-2000:])
     if as_json:
         result = state.written.result() | {"ledger_head": str(outputs.head) if outputs.head else None}
-        click.echo(json.dumps(result, indent=1, ensure_ascii=False))
+        _say(json.dumps(result, indent=1, ensure_ascii=False))
     else:
         from ..run.summary import summary_lines
 
@@ -115,8 +115,16 @@ def verify(
         lines = summary_lines(state.written, colour=colour)
         if outputs.head:
             lines.append(f"Ledger head, to keep elsewhere: {outputs.head}")
-        click.echo("\n".join(lines[:1] if quiet else lines), color=colour)
+        _say("\n".join(lines[:1] if quiet else lines), colour=colour)
     return code
+
+
+def _say(text: str, *, colour: bool = False) -> None:
+    """Print to stdout. A reader that went away (`| head -1`) takes nothing from the verdict."""
+    try:
+        click.echo(text, color=colour)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what Python flushes at its end
 
 
 def _run_pytest(state: State, reports: Path, said: IO[str]) -> int:

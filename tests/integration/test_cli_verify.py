@@ -202,3 +202,11 @@ def test_several_at_once_find_the_same(job):
         entries = json.loads(out)["backups"]
         seen.append([(b["path"], b["verdict"], b["findings"]) for b in entries])
     assert seen[0] == seen[1]
+
+
+def test_a_reader_that_goes_away_takes_nothing_from_the_verdict(job, tmp_path):
+    for note, code in ((GOOD, 0), (BAD, 1)):
+        with job("verify", "n.note", start=True, n=note) as call:
+            call.stdout.close()
+            call.stderr.read()
+        assert call.returncode == code

@@ -1,6 +1,7 @@
 """The small commands, and how errors become exit codes."""
 
 import json
+import sys
 
 import click
 import pytest
@@ -35,6 +36,25 @@ def test_doctor_in_words_and_json_agree(capsys):
     words = capsys.readouterr().out
     assert all(server["location"] in words for server in report["servers"])
     assert all(remedy in words for remedy in report["missing"].values())
+
+
+def test_closed_streams_take_nothing_from_the_exit_code(monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    monkeypatch.setattr("sys.stderr", None)
+    assert run(["schema"]) == 0
+    assert run(["verify", "--nope"]) == 2
+    sys.stdout.close()
+    sys.stderr.close()
+
+
+def test_what_the_system_refuses_is_told(monkeypatch, capsys):
+    def refused(**flags):
+        raise OSError(28, "No space left on device", "reports/x")
+
+    monkeypatch.setitem(commands.COMMANDS, "schema", "schema:schema")
+    monkeypatch.setattr("harness.commands.schema.schema.callback", refused)
+    assert run(["schema"]) == 3
+    assert capsys.readouterr().err == "provado: reports/x: the system says: No space left on device\n"
 
 
 def test_every_listed_command_loads_and_has_help(capsys):
