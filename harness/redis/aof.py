@@ -7,12 +7,11 @@ how far a replayed AOF can be judged without trusting the server that replays it
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import IO, Final
+from typing import Final
 
 from .digest import CANARY, Digester
-from .rdb_values import Damaged
+from .rdb_values import Damaged, Source
 
 _CHUNK: Final = 1 << 20
 _LARGEST: Final = 1 << 30
@@ -55,18 +54,10 @@ class AofFacts:
     damage: str | None = None
 
 
-def read(
-    file: IO[bytes],
-    size: int,
-    digester: Digester,
-    facts: AofFacts,
-    *,
-    deadline: float,
-    progress: Callable[[int], None] = lambda done: None,
-) -> AofFacts:
+def read(file: Source, digester: Digester, facts: AofFacts, *, deadline: float) -> AofFacts:
     """Read commands from the file's position to its end into `facts` (several files may share one).
 
-    `size` is what is left to read. Raises TimeoutError past `deadline` (`time.monotonic()` seconds).
+    Raises TimeoutError past `deadline` (`time.monotonic()` seconds).
     """
     buf, pos, base = b"", 0, 0
     ended = False
@@ -97,7 +88,6 @@ def read(
             more = file.read(max(_CHUNK, len(buf) - pos))
             ended = not more
             base, buf, pos = base + pos, buf[pos:] + more, 0
-            progress(base)
             continue
         words, pos = found
         if not words:

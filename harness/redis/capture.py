@@ -258,6 +258,3 @@ def expected_keys(facts: dict[str, Any], folder: Path) -> Spool:
         raise ConfigError(
             "the manifest's list of keys is damaged", remedy="capture it again, or verify without it"
         ) from None
-
-
-__all__ = ["capture", "capture_facts", "capture_saved", "expected_keys", "facts_of_rdb", "source_facts"]

@@ -60,6 +60,8 @@ _TROUBLE: Final = {
         "saving had failed on the source: the RDB is of the last time it worked",
     ),
     "aof_last_write_status": ("ok", "writing the AOF had failed on the source: what came after is not in it"),
+    "loading": ("0", "the source was still loading its own data when the backup was made"),
+    "master_sync_in_progress": ("0", "the source was a replica that had not got all data from its master"),
     "master_link_status": ("up", "the source was a replica cut off from its master: it may lag behind"),
 }
 

@@ -9,6 +9,7 @@ from ..check import Check, NotRun, check
 from ..model import Finding, Severity
 from ..sandbox import RedisRequest
 from ..sandbox.choose import loads
+from .checks_file import problems
 from .digest import CANARY
 from .facts import RedisSubject
 from .live import keyspace
@@ -180,16 +181,7 @@ def _rehearsed(self: Check, subject: RedisSubject) -> Iterator[Finding]:
         raise NotRun(f"the recovery was not rehearsed: {subject.not_rehearsed}", blocking=True)
     if subject.rehearsed is None:
         raise NotRun("the recovery was not rehearsed: the backup itself was not restored")
-    for p in subject.rehearsed:
-        if p.check == self.id:
-            yield self.finding(
-                p.object,
-                p.message,
-                severity=p.severity,
-                expected=p.expected,
-                observed=p.observed,
-                remedy=p.remedy,
-            )
+    yield from problems(self, subject.rehearsed)
     refused = any(p.check == "redis.rehearsal-starts" for p in subject.rehearsed)
     if refused and self.id != "redis.rehearsal-starts":
         raise NotRun("the rehearsed server did not start")

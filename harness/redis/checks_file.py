@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ..check import Check, NotRun, check
 from ..model import Finding, Severity
 from .facts import RedisSubject
+from .layout import Problem
 from .rdb import RdbFacts, hidden_keys
 
 AGAIN: Final = "use an older backup and take a new one"
@@ -19,8 +20,9 @@ _WRITES: Final = {
 }
 
 
-def _problems(self: Check, subject: RedisSubject) -> Iterator[Finding]:
-    for p in subject.facts.problems:
+def problems(self: Check, found: Iterable[Problem]) -> Iterator[Finding]:
+    """Those of the problems found earlier that are this check's to report."""
+    for p in found:
         if p.check == self.id:
             yield self.finding(
                 p.object,
@@ -49,7 +51,7 @@ def _rdb(subject: RedisSubject) -> RdbFacts:
 )
 def archive_whole(self: Check, subject: RedisSubject) -> Iterator[Finding]:
     """The archive is whole to its last byte and holds nothing that could harm whoever unpacks it."""
-    yield from _problems(self, subject)
+    yield from problems(self, subject.facts.problems)
 
 
 @check(
@@ -61,7 +63,7 @@ def archive_whole(self: Check, subject: RedisSubject) -> Iterator[Finding]:
 )
 def archive_data(self: Check, subject: RedisSubject) -> Iterator[Finding]:
     """The backup holds an RDB or an AOF, one of a kind, where the restore procedure looks for it."""
-    yield from _problems(self, subject)
+    yield from problems(self, subject.facts.problems)
     found = subject.facts.layout
     known = ("redis.archive-whole", "redis.archive-data")
     if found.empty and not found.broken_aof and not any(p.check in known for p in found.problems):
@@ -77,7 +79,7 @@ def archive_data(self: Check, subject: RedisSubject) -> Iterator[Finding]:
 @check("redis.rdb-whole", proves="file", severity="critical", needs_server=False, remedy=AGAIN)
 def rdb_whole(self: Check, subject: RedisSubject) -> Iterator[Finding]:
     """The RDB can be read from its header to its end mark, and its checksum holds."""
-    yield from _problems(self, subject)
+    yield from problems(self, subject.facts.problems)
     facts, name = _rdb(subject), _rdb_name(subject)
     if facts.damage:
         yield self.finding(name, f"the RDB {facts.damage}")
@@ -232,7 +234,7 @@ def aof_files(self: Check, subject: RedisSubject) -> Iterator[Finding]:
     """The AOF's manifest is there, and lists exactly the files that are there."""
     if subject.facts.layout.aof is None and not subject.facts.layout.broken_aof:
         raise NotRun("AOF: this backup has none, its data is an RDB")
-    yield from _problems(self, subject)
+    yield from problems(self, subject.facts.problems)
 
 
 @check("redis.aof-whole", proves="file", severity="critical", needs_server=False, remedy=AGAIN)
@@ -240,7 +242,7 @@ def aof_whole(self: Check, subject: RedisSubject) -> Iterator[Finding]:
     """Every part of the AOF ends with a whole command and no open transaction."""
     if subject.facts.aof is None:
         raise NotRun("AOF: this backup has none, its data is an RDB")
-    yield from _problems(self, subject)
+    yield from problems(self, subject.facts.problems)
 
 
 @check(

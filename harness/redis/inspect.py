@@ -169,8 +169,7 @@ def _read_aof(found: Layout, start: int, digester: Digester, ctx: DrillContext) 
             continue
         with part.open("rb") as file:
             file.seek(start)
-            size = part.stat().st_size - start
-            aof_reader.read(file, size, digester, facts, deadline=ctx.deadline)
+            aof_reader.read(file, digester, facts, deadline=ctx.deadline)
         if facts.damage:
             found.problems.append(
                 Problem(

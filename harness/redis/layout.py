@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ MAGICS: Final = (b"REDIS0", b"VALKEY0")
 PART: Final = re.compile(r"^(?P<name>.+)\.(?P<seq>\d+)\.(?P<kind>base|incr)\.(?:rdb|aof)$")
 _NOTE: Final = re.compile(
     r"^(redis_version|valkey_version|run_id|role|db\d+|rdb_last_save_time|rdb_last_bgsave_status|rdb_saves|"
-    r"rdb_changes_since_last_save|aof_last_write_status|master_link_status):(.+)$"
+    r"rdb_changes_since_last_save|aof_last_write_status|master_link_status|master_sync_in_progress|loading):(.+)$"
 )
 _METADATA: Final = ("backup-metadata.txt", "redis-info.txt", "redis-config.txt")
 _NAMES: Final = ("dbfilename", "appendfilename", "appenddirname")
@@ -141,6 +142,14 @@ def look(folder: Path, name: str) -> Layout:
 def regular(path: Path) -> bool:
     """Whether there is a regular file, not a link that could point anywhere."""
     return path.is_file() and not path.is_symlink()
+
+
+def place(source: Path, target: Path) -> None:
+    """A second name for the file where that is possible, else a copy: for what is not written to."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def moment(seconds: int | None) -> datetime | None:

@@ -18,7 +18,7 @@ from .live_old import entry_id, exact_expiry, old_stream, pairs
 from .rdb import library_name
 from .rdb_values import Damaged, Short, length, module_parts
 from .spool import Spool
-from .wire import Refused, ServerGone, Wire, pack
+from .wire import Refused, Wire, pack
 
 _BATCH_BYTES: Final = 8 << 20
 _READ: Final = {
@@ -267,6 +267,3 @@ def _stream(reply: Sequence[Any], digester: Digester) -> Value:
         groups.append(Group(group[b"name"], entry_id(group[b"last-delivered-id"]), consumers, pending))
     entries = [(entry_id(entry), fields) for entry, fields in facts[b"entries"]]
     return digester.stream(entries, entry_id(facts[b"last-generated-id"]), groups)
-
-
-__all__ = ["LiveFacts", "ServerGone", "functions", "keyspace", "read_all", "server_version"]

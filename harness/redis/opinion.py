@@ -19,7 +19,7 @@ from ..component import DrillContext
 from ..errors import ProvadoError
 from ..sandbox import RedisRequest
 from ..sandbox.tool import Finished, redis_program, run_check
-from .layout import regular
+from .layout import place, regular
 
 if TYPE_CHECKING:
     from .facts import RedisFacts
@@ -77,7 +77,7 @@ def _ask(opinion: Opinion, facts: RedisFacts, request: RedisRequest, ctx: DrillC
         for number, (kind, path) in enumerate(parts):
             folder = ctx.scratch / f"check-{number}"
             folder.mkdir()
-            _place(path, folder / "part")
+            place(path, folder / "part")
             called = f"{program.engine}-check-{kind}"
             limits, until = ctx.settings.sandbox, min(ctx.deadline, time.monotonic() + _LONGEST_S)
             done = run_check(program, called, folder, "part", limits, deadline=until, stop=opinion._stop)
@@ -101,13 +101,6 @@ def _parts(facts: RedisFacts) -> Iterator[tuple[str, Path]]:
     for part in found.aof.parts:
         if regular(part) and part.stat().st_size:
             yield "aof", part
-
-
-def _place(source: Path, target: Path) -> None:
-    try:
-        target.hardlink_to(source)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def _judge(opinion: Opinion, name: str, done: Finished) -> None:

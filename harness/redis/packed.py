@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Final, Protocol, cast
+from typing import Final
 
 from .. import archive
 from ..component import DrillContext
@@ -22,7 +22,7 @@ from . import aof
 from .digest import Digester, Value
 from .layout import MAGICS, PART, SMALL_BYTES
 from .rdb import OnKey, walk
-from .rdb_values import Damaged
+from .rdb_values import Damaged, Source
 
 _TIGHT: Final = 10  # unpacked to packed; below that a bomb is no more than a large file
 _UNBOUNDED: Final = 1 << 62
@@ -33,10 +33,6 @@ _REMEMBERED: Final = 100_000
 _HEAD_BYTES: Final = 16
 _TAKE_NEW: Final = "use an older backup and take a new one"
 _HOSTILE: Final = "do not unpack it; find out who made it"
-
-
-class _Source(Protocol):
-    def read(self, count: int) -> bytes: ...
 
 
 def unpack(artifact: Artifact, folder: Path, digester: Digester, ctx: DrillContext, deadline: float) -> str:
@@ -123,13 +119,13 @@ def _keep(member: archive.Member, head: bytes) -> int:
 
 
 def _prove(
-    source: _Source, size: int | None, name: str, head: bytes, digester: Digester, deadline: float
+    source: Source, size: int | None, name: str, head: bytes, digester: Digester, deadline: float
 ) -> None:
     """Read a file of `size` bytes (None: to its end) to see that servers wrote it; raises where not."""
     whole = _Remembering(source)
     if head.startswith(MAGICS):
         facts = walk(
-            cast("IO[bytes]", whole),
+            whole,
             _UNBOUNDED if size is None else size,
             digester,
             _no_key_twice(),
@@ -145,7 +141,7 @@ def _prove(
         if facts.damage or (facts.stated_crc and facts.stated_crc != facts.computed_crc):
             what = facts.damage or "has a checksum that does not hold"
             raise ArtifactError(f"the RDB {name!r} {what}", remedy=_TAKE_NEW)
-        rest: _Source = _Before(whole.behind(facts.end), source)
+        rest: Source = _Before(whole.behind(facts.end), source)
         if not name.endswith(".aof"):
             _ends(rest, name)
             return
@@ -153,14 +149,12 @@ def _prove(
         rest = whole
     else:
         raise ArtifactError(f"{name!r} does not begin as an RDB does", remedy=_TAKE_NEW)
-    told = aof.read(
-        cast("IO[bytes]", rest), 0, digester, aof.AofFacts(touched=None), deadline=deadline
-    )  # the size is for progress only
+    told = aof.read(rest, digester, aof.AofFacts(touched=None), deadline=deadline)
     if told.damage:
         raise ArtifactError(f"the append-only file {name!r} {told.damage}", remedy=_TAKE_NEW)
 
 
-def _ends(source: _Source, name: str) -> None:
+def _ends(source: Source, name: str) -> None:
     """Servers ignore what follows the end mark, but there is no reason for much of it."""
     spare = _SPARE_BYTES
     while block := source.read(1 << 20):
@@ -190,7 +184,7 @@ class _Blocks:
     def __init__(self, blocks: Iterator[bytes]) -> None:
         self._blocks, self._held = blocks, b""
 
-    def read(self, count: int) -> bytes:
+    def read(self, count: int, /) -> bytes:
         held = [self._held]
         left = count - len(self._held)
         while left > 0 and (block := next(self._blocks, b"")):
@@ -204,10 +198,10 @@ class _Blocks:
 class _Before:
     """Some bytes, and then a file."""
 
-    def __init__(self, first: bytes, then: _Source) -> None:
+    def __init__(self, first: bytes, then: Source) -> None:
         self._first, self._then = first, then
 
-    def read(self, count: int) -> bytes:
+    def read(self, count: int, /) -> bytes:
         first, self._first = self._first[:count], self._first[count:]
         return first + self._then.read(count - len(first)) if len(first) < count else first
 
@@ -215,10 +209,10 @@ class _Before:
 class _Remembering:
     """A file that still knows its last block: a reader of records takes more than it needs."""
 
-    def __init__(self, source: _Source) -> None:
+    def __init__(self, source: Source) -> None:
         self._source, self._last, self._at = source, b"", 0
 
-    def read(self, count: int) -> bytes:
+    def read(self, count: int, /) -> bytes:
         block = self._source.read(count)
         if block:
             self._at += len(self._last)

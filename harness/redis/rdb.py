@@ -20,7 +20,7 @@ from .digest import NEVER, Digester, Value
 from .rdb_skip import PLAIN, skip
 from .rdb_types import SINCE
 from .rdb_types import value as read_value
-from .rdb_values import Damaged, Short, TooMany, Unknown
+from .rdb_values import Damaged, Short, Source, TooMany, Unknown
 
 NEWEST_REDIS: Final = 12
 NEWEST_VALKEY: Final = 80
@@ -78,7 +78,7 @@ class RdbFacts:
 
 
 def walk(
-    file: IO[bytes],
+    file: Source,
     size: int,
     digester: Digester,
     on_key: OnKey,
@@ -149,7 +149,7 @@ class _Enough(Exception):
 class _Walker:
     def __init__(
         self,
-        file: IO[bytes],
+        file: Source,
         size: int,
         digester: Digester,
         on_key: OnKey,

@@ -11,13 +11,21 @@ import math
 import struct
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Final
+from typing import Final, Protocol
 
 from . import lzf
 
 MAX_STRING: Final = 512 << 20  # what a server accepts unless told otherwise (proto-max-bulk-len)
 MAX_ELEMENTS: Final = 20_000_000
 _F64: Final = struct.Struct("<d")
+
+
+class Source(Protocol):
+    """Bytes to be read once and in order."""
+
+    def read(self, count: int, /) -> bytes:
+        """The next bytes, at most `count`; none at the end."""
+        ...
 
 
 class Short(Exception):

@@ -8,9 +8,7 @@ it is read), and nothing is evicted. The server works on a copy.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,11 +20,12 @@ from ..errors import SandboxError
 from ..model import Measured, SandboxInfo, Stage
 from ..sandbox import RedisRequest, Server, ServerDied, redis_sandbox
 from .facts import RedisFacts, RedisSubject
-from .live import LiveFacts, ServerGone, read_all
+from .layout import place
+from .live import LiveFacts, read_all
 from .opinion import ask
 from .rehearse import needs, rehearse
 from .spool import Spool
-from .wire import Address, Wire
+from .wire import Address, ServerGone, Wire
 
 DATABASES: Final = 1024  # more than anyone uses: how many a target must have is a check's business
 _TOO_OLD: Final = "it is too old for this RDB version"
@@ -173,7 +172,7 @@ def _request(facts: RedisFacts, scratch: Path) -> RedisRequest:
     if found.aof:
         options += [("appendonly", "yes"), ("aof-load-truncated", "no"), ("auto-aof-rewrite-percentage", "0")]
         if found.aof.single:
-            _place(found.aof.parts[0], data / "appendonly.aof")
+            place(found.aof.parts[0], data / "appendonly.aof")
             options += [("appendfilename", "appendonly.aof")]
         else:
             folder = data / "appendonlydir"
@@ -181,20 +180,12 @@ def _request(facts: RedisFacts, scratch: Path) -> RedisRequest:
             base = (found.aof.base,) if found.aof.base else ()
             manifest = found.aof.folder / f"{found.aof.name}.manifest"
             for part in dict.fromkeys((manifest, *base, *found.aof.parts)):
-                _place(part, folder / part.name)
+                place(part, folder / part.name)
             options += [("appendfilename", found.aof.name), ("appenddirname", folder.name)]
     elif found.rdb:
-        _place(found.rdb, data / "dump.rdb")
+        place(found.rdb, data / "dump.rdb")
         options += [("appendonly", "no"), ("dbfilename", "dump.rdb")]
     return RedisRequest(version, valkey_only=valkey, data=data, options=tuple(options))
-
-
-def _place(source: Path, target: Path) -> None:
-    """A second name for the file where that is possible, else a copy: the server gets a copy of its own."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def _start(

@@ -146,11 +146,12 @@ def test_an_old_file_under_a_new_name(source: tuple[Running, bytes, Path], tmp_p
         ("rdb_last_bgsave_status:ok\r\nrole:master\r\n", []),
         ("rdb_last_bgsave_status:err\r\n", ["redis.source-sound"]),
         ("role:slave\r\nmaster_link_status:down\r\n", ["redis.source-sound"]),
+        ("loading:1\r\n", ["redis.source-sound"]),
         (f"rdb_last_save_time:{int(time.time()) + 86400}\r\n", ["redis.age"]),
         ("redis_version:5.0.14\r\n", ["redis.rdb-header"]),
         ("db0:keys=5000,expires=0\r\n", ["redis.source-told"]),
     ],
-    ids=["sound", "bgsave", "replica", "older", "another server", "fewer keys"],
+    ids=["sound", "bgsave", "replica", "loading", "older", "another server", "fewer keys"],
 )
 def test_what_the_source_said_of_itself(
     info: str, expected: list[str], source: tuple[Running, bytes, Path], tmp_path: Path

@@ -15,7 +15,7 @@ WORDS = st.lists(st.binary(max_size=30), min_size=1, max_size=6)
 
 
 def facts_of(data: bytes) -> AofFacts:
-    return read(io.BytesIO(data), len(data), Digester(), AofFacts(), deadline=time.monotonic() + 10)
+    return read(io.BytesIO(data), Digester(), AofFacts(), deadline=time.monotonic() + 10)
 
 
 def packed(words: list[bytes]) -> bytes:

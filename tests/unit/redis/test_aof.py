@@ -21,7 +21,7 @@ def command(*words: str) -> bytes:
 
 
 def facts_of(data: bytes) -> AofFacts:
-    return read(io.BytesIO(data), len(data), D, AofFacts(), deadline=time.monotonic() + 10)
+    return read(io.BytesIO(data), D, AofFacts(), deadline=time.monotonic() + 10)
 
 
 def names(*keys: str) -> set[bytes]:
