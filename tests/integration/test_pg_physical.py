@@ -177,6 +177,17 @@ def test_damage_without_any_manifest_shows_in_structure(plain):
     assert any("backup_manifest" in why for why in evidence.unproven)
 
 
+def test_a_table_cut_at_a_page_shows_in_its_index(plain):
+    (plain / "backup_manifest").unlink()
+    file = heap(plain)
+    data = file.read_bytes()
+    file.unlink()
+    file.write_bytes(data[: len(data) // 2 // 8192 * 8192])
+    evidence, verdict = judged(plain)
+    assert verdict is Verdict.FAIL
+    assert [f.object for f in evidence.findings if f.check == "pg.base-structure"] == ["table public.people"]
+
+
 def test_without_its_wal_it_cannot_become_consistent(plain):
     for segment in (plain / "pg_wal").iterdir():
         if segment.is_file():
