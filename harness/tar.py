@@ -119,12 +119,31 @@ class Reader:
             pass
 
     def drain(self) -> None:
-        """Read to the very end: only then have the compression's own checksums been compared."""
+        """Read to the very end: only then have the compression's own checksums been compared.
+
+        Tapes and tools pad with anything; entries behind the end are read by some tools and not by others.
+        """
         ended = self._stream.plain_bytes
+        behind: bytes | None = b""
         while self._fill():
+            if behind is not None:
+                behind = self._entry_begins(behind + self._rest)
             self._rest = memoryview(b"")
             if self._stream.plain_bytes > ended + _BEHIND_BYTES:
                 raise self.refuse("the archive goes on for long behind its end", HOSTILE)
+
+    def _entry_begins(self, data: bytes) -> bytes | None:
+        """What is left of `data` behind its whole blocks of zeros; None once something else stands there."""
+        for start in range(0, len(data) - BLOCK + 1, BLOCK):
+            block = data[start : start + BLOCK]
+            if any(block):
+                if _checksum_holds(block):
+                    raise self.refuse(
+                        "the archive goes on with a second one behind its end, which most tools ignore",
+                        "unpack it with `tar --ignore-zeros`, see which state counts, and make it again",
+                    )
+                return None
+        return data[len(data) - len(data) % BLOCK :]
 
 
 def entries(reader: Reader) -> Iterator[Member]:

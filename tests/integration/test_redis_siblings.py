@@ -119,6 +119,16 @@ def test_a_name_that_misleads_the_runbook(
     assert evidence.measured.keys  # and still it is restored
 
 
+def test_a_second_archive_behind_the_first(source: tuple[Running, bytes, Path], tmp_path: Path) -> None:
+    parts = [archive(tmp_path / f"redis-{n}.tar.gz", {"dump.rdb": source[1]}) for n in (1, 2)]
+    path = tmp_path / "redis-backup.tar.gz"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    assert "second one" in bad(verify(path))["redis.archive-whole"]
+    for padding in (bytes(5000), bytes(1024) + b"padding of a tape" * 100):
+        path.write_bytes(gzip.compress(gzip.decompress(parts[0].read_bytes()) + padding))
+        assert verdict(verify(path)) is Verdict.PASS
+
+
 @pytest.mark.skipif(shutil.which("tar") is None, reason="needs GNU tar")
 def test_a_sparse_archive_is_not_the_backups_fault(
     source: tuple[Running, bytes, Path], tmp_path: Path
