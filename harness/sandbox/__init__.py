@@ -16,6 +16,8 @@ from .base import PostgresRequest, Provider, RedisRequest, Server, ServerDied
 from .binaries import Binaries, find_tool, find_tools, postgres_servers, redis_servers
 from .instance import end_all
 
+_MAKING_S = 120.0
+
 __all__ = [
     "PostgresRequest",
     "Provider",
@@ -132,10 +134,15 @@ def sweep() -> list[str]:
     removed = []
     for name, left in lease.left_over():
         lease.kill(left)
+        there = left.container is None or engine.has_container(left.container)
         if left.container and not engine.remove_container(left.container):
             continue  # the engine does not answer now; the lease stays for the next run
-        if folders.remove(Path(left.folder)):
+        seen = Path(left.folder).exists()
+        if not folders.remove(Path(left.folder)):
+            continue
+        if there or lease.age_s(name) > _MAKING_S:  # else the engine may still be making the container
             lease.drop(name)
+        if seen:
             removed.append(f"sandbox {left.folder} of a run that ended without cleaning up")
     return removed
 

@@ -14,6 +14,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -346,7 +347,6 @@ def _start(
     testcontainers_config.ryuk_disabled = True  # our leases sweep; its helper wants the engine's socket
     label = f"provado-{made.name}"
     instance.lease_container(made, label)
-    made.container = lambda: engine.remove_container(label)
     arguments: dict[str, Any] = {
         "detach": True,
         "cap_drop": ["ALL"],
@@ -373,13 +373,14 @@ def _start(
         box.ports[f"{port}/tcp"] = ("127.0.0.1", None)  # type: ignore[assignment]
     box.with_name(label).with_kwargs(**arguments).with_envs(**environment, PROVADO_WAIT="1")
     box.with_command(["sh", "-c", _BEGIN, "sh", *command])
+    answer: Future[None] = Future()
+    made.container = lambda: engine.remove_container(label, answer)
     try:
-        box.start()
+        engine.ask(box, answer)
+        answer.result()
         return client.containers.get(label)
     except Exception as error:
         raise SandboxError(
             f"the container engine could not start {image}: {error}",
             remedy="See whether the image runs at all (docker run), or use --sandbox local",
         ) from None
-    finally:
-        box.get_docker_client().client.close()

@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from concurrent.futures import Future, wait
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from ..errors import SandboxError
 from ..settings import SandboxSettings
 
+_MAKING_S = 60.0
 _DEFAULT_IMAGES = {
     "postgres": "postgres:{major}",
     "redis": "redis:{major}",
@@ -130,10 +132,38 @@ def digest(image: Any) -> str:
     return str(digests[0]).partition("@")[2] if digests else str(image.id)
 
 
-def remove_container(name: str) -> bool:
-    """Remove a container with its volumes; True when there is none of that name (any more)."""
+def ask(box: Any, answer: Future[None]) -> None:
+    """Have the engine make and start testcontainers' `box`, in a thread that no signal interrupts.
+
+    The engine goes on making a container when whoever asked for it is gone: who is interrupted must wait for
+    the answer (`remove_container`), or the container would appear after it was looked for.
+    """
+
+    def begin() -> None:
+        if not answer.set_running_or_notify_cancel():
+            return
+        try:
+            try:
+                box.start()
+            finally:
+                box.get_docker_client().client.close()
+        except BaseException as error:
+            answer.set_exception(error)
+        else:
+            answer.set_result(None)
+
+    threading.Thread(target=begin, name="provado-container", daemon=True).start()
+
+
+def remove_container(name: str, answer: Future[None] | None = None) -> bool:
+    """Remove a container with its volumes; True when there is none of that name (any more).
+
+    `answer` is the engine's to being asked for it: waited for when it was asked, else it is not asked.
+    """
     import docker.errors
 
+    if answer and not answer.cancel():
+        wait([answer], _MAKING_S)
     client = connect()
     if client is None:
         return False
@@ -152,6 +182,17 @@ def remove_container(name: str) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+def has_container(name: str) -> bool:
+    """Whether the engine has a container of that name now; False also when it does not answer."""
+    import docker.errors
+
+    client = connect()
+    try:
+        return client is not None and bool(client.containers.get(name))
+    except docker.errors.APIError:
+        return False
 
 
 def no_engine() -> SandboxError:

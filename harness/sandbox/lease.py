@@ -83,6 +83,14 @@ def drop(name: str) -> None:
         (_folder() / f"{name}.json").unlink()
 
 
+def age_s(name: str) -> float:
+    """How long ago a lease was written; a large number when it is gone."""
+    try:
+        return time.time() - (_folder() / f"{name}.json").stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
+
+
 def left_over() -> list[tuple[str, Lease]]:
     """Leases whose maker is dead. One of another container or boot counts once its folder is gone, too."""
     found = []

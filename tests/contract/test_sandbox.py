@@ -476,6 +476,32 @@ def test_a_killed_run_s_container_is_swept() -> None:
     assert not folder.exists()
 
 
+@pytest.mark.container
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_a_container_that_is_being_made_when_its_run_ends_is_not_left(sent: signal.Signals) -> None:
+    """The engine makes it all the same, after the run has looked for it."""
+    needs_engine()
+    client = engine.connect()
+    assert client is not None
+    with subprocess.Popen([sys.executable, "-c", HELD, "container", "postgres"]) as process:
+        mine = None
+        while mine is None and process.poll() is None:
+            mine = next((x for x in leases() if x["owner"]["pid"] == process.pid and x["container"]), None)
+        assert mine is not None
+        time.sleep(0.02)  # asked for by now, and not yet made
+        process.send_signal(sent)
+        process.wait(60)
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        if sent is signal.SIGKILL:
+            sweep()
+        there = mine["container"] in [c.name for c in client.containers.list(all=True, ignore_removed=True)]
+        assert sent is signal.SIGKILL or not there
+        time.sleep(0.1)
+    assert not there
+    assert not Path(mine["folder"]).exists()
+
+
 def test_sigterm_ends_it_by_way_of_the_harness() -> None:
     """What the command line's signal handler does: raise SystemExit, which leaves the block."""
     with held("local", "postgres") as (process, folder, left):
