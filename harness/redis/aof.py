@@ -115,7 +115,9 @@ def _command(buf: bytes, pos: int) -> tuple[list[bytes], int] | None:
         return None
     end = buf.find(b"\r\n", pos, pos + 128)
     if buf[pos] == 0x23:  # an annotation, `#TS:1700000000`
-        return None if end < 0 and len(buf) - pos < 128 else ([buf[pos:end]], end + 2)
+        if end < 0 and len(buf) - pos >= 128:
+            raise Damaged("holds an annotation that does not end")
+        return None if end < 0 else ([buf[pos:end]], end + 2)
     if buf[pos] != 0x2A:
         raise Damaged("holds something that is no command")
     if end < 0:

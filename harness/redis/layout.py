@@ -16,7 +16,7 @@ from ..model import Severity
 MAGICS: Final = (b"REDIS0", b"VALKEY0")
 PART: Final = re.compile(r"^(?P<name>.+)\.(?P<seq>\d+)\.(?P<kind>base|incr)\.(?:rdb|aof)$")
 _NOTE: Final = re.compile(
-    r"^(redis_version|valkey_version|run_id|role|db\d+|rdb_last_save_time|rdb_last_bgsave_status|rdb_saves|"
+    r"^(redis_version|valkey_version|run_id|role|db\d{1,9}|rdb_last_save_time|rdb_last_bgsave_status|rdb_saves|"
     r"rdb_changes_since_last_save|aof_last_write_status|master_link_status|master_sync_in_progress|loading):(.+)$"
 )
 _METADATA: Final = ("backup-metadata.txt", "redis-info.txt", "redis-config.txt")

@@ -26,6 +26,7 @@ NEWEST_REDIS: Final = 12
 NEWEST_VALKEY: Final = 80
 _BELIEVABLE: Final = 99
 _FIELD_EXPIRY: Final = 22  # from here on, when a hash ends stands in its fields: read in full
+_MOST_AUX: Final = 100  # servers write fewer than ten
 _CHUNK: Final = 1 << 20
 _LARGEST_KEY: Final = 2 << 30
 _HEADER: Final = 9
@@ -116,6 +117,7 @@ def hidden_keys(file: IO[bytes], start: int, size: int) -> bool:
 
     Three keys with names in a row, or one and a proper end, are no accident; padding is none of these.
     """
+    deadline = time.monotonic() + 20
     for offset in range(min(256, size - start)):
         file.seek(start + offset)
         facts = RdbFacts(version=NEWEST_REDIS, size=size - start - offset)
@@ -128,9 +130,7 @@ def hidden_keys(file: IO[bytes], start: int, size: int) -> bool:
             if len(named) == 3:
                 raise _Enough
 
-        walker = _Walker(
-            file, facts.size, Digester(), count, facts, time.monotonic() + 5, lambda done: None, skip=0
-        )
+        walker = _Walker(file, facts.size, Digester(), count, facts, deadline, lambda done: None, skip=0)
         try:
             walker.records()
         except _Enough:
@@ -277,7 +277,8 @@ class _Walker:
         elif opcode == 0xFA:
             name, pos = read.string(buf, pos)
             value, pos = read.string(buf, pos)
-            facts.aux[name.decode("utf-8", "replace")[:64]] = value.decode("utf-8", "replace")[:256]
+            if len(facts.aux) < _MOST_AUX:
+                facts.aux[name[:64].decode("utf-8", "replace")] = value[:256].decode("utf-8", "replace")
         elif opcode == 0xF9:
             _, pos = buf[pos], pos + 1
         elif opcode == 0xF8:

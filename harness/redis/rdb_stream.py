@@ -76,6 +76,8 @@ def _entries(base: _Id, items: list[bytes]) -> list[tuple[_Id, list[bytes]]]:
     found: list[tuple[_Id, list[bytes]]] = []
     try:
         valid, deleted, width = int(items[0]), int(items[1]), int(items[2])
+        if min(valid, deleted, width) < 0:  # else what follows could go in circles
+            raise IndexError
         names = items[3 : 3 + width]
         at = 3 + width + 1
         for _ in range(valid + deleted):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from harness.redis.aof import AofFacts, read
 from harness.redis.digest import Digester
 
+BITS = [b"#" * 130, b"#TS:", b"*", b"$", b"1", b"0", b"99999999", b"\r\n", b"\0", b"MULTI", b"SET"]
 WORDS = st.lists(st.binary(max_size=30), min_size=1, max_size=6)
 
 
@@ -43,7 +44,7 @@ def test_a_cut_inside_a_command_is_seen(commands: list[list[bytes]], data: st.Da
 
 
 @settings(max_examples=300, deadline=None)
-@given(data=st.binary(max_size=300))
+@given(data=st.binary(max_size=300) | st.lists(st.sampled_from(BITS), max_size=60).map(b"".join))
 def test_any_bytes(data: bytes) -> None:
     facts = facts_of(b"*1\r\n$4\r\nPING\r\n" + data)
     assert facts.commands >= 1

@@ -59,6 +59,7 @@ def test_open_transaction() -> None:
         (b"*2\r\n$3\r\nDEL\r\n$1\r\nabc\r\n", "length is wrong"),
         (b"hello world, this is no command at all\r\n", "no command"),
         (b"*99999999999999\r\n", "count"),
+        (b"#" * 1000, "annotation"),
         (b"*1\r\nPING\r\n", "no length"),
     ],
 )

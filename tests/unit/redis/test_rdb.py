@@ -72,6 +72,14 @@ def test_a_cut_file_is_damaged(cut: int) -> None:
         (b"\x0d" + string(b"k") + string(ziplist(b"a", b"b").replace(b"\x03\x01b", b"\x04\x01b")), "chain"),
         (b"\x0b" + string(b"k") + string(b"\x03\x00\x00\x00\x01\x00\x00\x00abc"), "intset"),
         (b"\x05" + string(b"k") + b"\x01" + string(b"m") + b"\x00" * 6 + b"\xf8\x7f", "not a number"),
+        (  # a stream's node whose counts lead in circles
+            b"\x0f"
+            + string(b"k")
+            + b"\x01"
+            + string(bytes(16))
+            + string(listpack(b"%d" % (2**62 + 2), b"0", b"-4", b"-1")),
+            "inconsistent",
+        ),
         (b"\x7b", "does not exist"),
     ],
 )
