@@ -20,7 +20,9 @@ _NOTE: Final = re.compile(
     r"rdb_changes_since_last_save|aof_last_write_status|master_link_status|master_sync_in_progress|loading):(.+)$"
 )
 _METADATA: Final = ("backup-metadata.txt", "redis-info.txt", "redis-config.txt")
-_NAMES: Final = ("dbfilename", "appendfilename", "appenddirname")
+_NAMES: Final = ("dbfilename", "appendfilename", "appenddirname", "appendonly")
+_LONGEST_LINE: Final = 1024  # of an AOF manifest: servers read no more
+_MOST_PROBLEMS: Final = 40
 _YEAR_9999: Final = 253_402_300_800
 SMALL_BYTES: Final = 1 << 20
 
@@ -93,6 +95,9 @@ def look(folder: Path, name: str) -> Layout:
         claimed.update(f for f in manifest.parent.iterdir() if f == manifest or PART.match(f.name))
         if made.aof is None:
             made.aof = aof
+    if more := len(made.problems[_MOST_PROBLEMS:]):
+        what = f"{more:,} more of the AOF's files are missing, or not as the manifest says"
+        made.problems[_MOST_PROBLEMS:] = [Problem("redis.aof-files", name, what)]
     loose = [f for f in files if f not in claimed and PART.match(f.name)]
     if loose and made.aof is None:
         made.problems.append(
@@ -189,6 +194,8 @@ def _multi_part(manifest: Path, problems: list[Problem]) -> Aof:
         if not line.strip() or line.startswith("#"):
             continue
         try:
+            if len(line) > _LONGEST_LINE:
+                raise ValueError
             words = shlex.split(line)
             fields = dict(zip(words[::2], words[1::2], strict=True))
             entry = (int(fields["seq"]), fields["type"], fields["file"])
@@ -274,7 +281,7 @@ def _read_notes(made: Layout, texts: list[Path]) -> None:
         for line, after in zip(lines, [*lines[1:], ""], strict=True):
             if found := _NOTE.match(line):
                 made.notes.setdefault(found[1], found[2].strip()[:200])
-            elif found := re.match(r"^(dbfilename|appendfilename|appenddirname) (\S+)$", line):
+            elif found := re.match(r"^(dbfilename|appendfilename|appenddirname|appendonly) (\S+)$", line):
                 made.notes.setdefault(found[1], found[2].strip('"'))
             elif line in _NAMES and after:  # as redis-cli prints CONFIG GET
                 made.notes.setdefault(line, after.strip()[:200])
@@ -288,6 +295,18 @@ def _misnamed(made: Layout) -> None:
         found.append(("appenddirname", made.aof.folder.name, "appendonlydir"))
     elif made.rdb:
         found.append(("dbfilename", made.rdb.name, "dump.rdb"))
+    if made.aof is None and made.rdb and made.notes.get("appendonly") == "yes":
+        made.problems.append(
+            Problem(
+                "redis.archive-data",
+                "appendonly",
+                "the source keeps an AOF, which is not in the backup: a server with the source's settings "
+                "ignores the RDB and starts empty",
+                Severity.INFO,
+                remedy="restore with appendonly no first, then CONFIG SET appendonly yes; rehearse it: "
+                "redis.redis_conf",
+            )
+        )
     documented = any(name in made.beside for name in _METADATA)
     for setting, name, default in found:
         told = made.notes.get(setting) or (default if documented else None)

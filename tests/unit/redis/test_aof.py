@@ -110,6 +110,13 @@ def test_the_manifest_and_its_files(
     assert found.broken_aof == (manifest is None)
 
 
+def test_a_manifest_of_any_size_is_few_findings(tmp_path: Path) -> None:
+    many = "".join(f"file appendonly.aof.{n}.incr.aof seq {n} type i\n" for n in range(3, 9000))
+    found = look(folder(tmp_path, LISTED + many + 'file "' + "a" * 500_000, BASE, INCR), "backup")
+    assert 20 < len(found.problems) < 50
+    assert "8,95" in found.problems[-1].message
+
+
 def test_links_are_not_followed(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(b"REDIS0010")
@@ -136,3 +143,6 @@ def test_a_name_the_server_does_not_look_for(tmp_path: Path) -> None:
     assert [p.severity for p in look(tmp_path, "b").problems] == [Severity.HIGH]
     (tmp_path / "redis-config.txt").write_text("dir\n/data\ndbfilename\nother.rdb\n")
     assert look(tmp_path, "b").problems == []
+    (tmp_path / "redis-config.txt").write_text("dbfilename other.rdb\nappendonly yes\n")
+    told = look(tmp_path, "b").problems
+    assert [p.severity for p in told] == [Severity.INFO] and "starts empty" in told[0].message
