@@ -134,6 +134,17 @@ def contents(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
         )
     if len(hollow) > _SHOWN:
         yield self.finding("file", f"{len(hollow) - _SHOWN} more entries are hollow")
+    # pg_dump opens even an empty one (dumpLOs in pg_dump.c); without rows there is no content at all
+    unfilled = sorted(facts.unfilled) if (facts.tables or facts.inserts) and not facts.truncated else []
+    for _, oid in unfilled[:_SHOWN]:
+        yield self.finding(
+            f"large object {oid}",
+            "is made empty: its content is not in the file",
+            expected="content",
+            observed="none",
+        )
+    if len(unfilled) > _SHOWN:
+        yield self.finding("large objects", f"{len(unfilled) - _SHOWN} more are without their content")
 
 
 @check(

@@ -16,6 +16,7 @@ from ..model import Finding, Origin, Proves, Severity
 from . import usability
 from .facts import DumpFacts
 from .fingerprint import Connection, limit, pin, run
+from .source import ARCHIVES
 from .truth import PostgresSubject
 
 _STALE: Final = timedelta(hours=36)  # a daily backup of a database in use holds rows younger than this
@@ -305,8 +306,8 @@ def read_only(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
 
     pg_dump --create and pg_dumpall write the database's settings before they connect to it and fill it.
     """
-    if subject.artifact.format == "physical":
-        return  # is not restored by a session
+    if subject.database not in subject.inspection.facts.databases:
+        return  # nothing connects to it after its settings were made
     with asking(subject) as conn:
         settings = run(
             conn,
@@ -318,6 +319,7 @@ def read_only(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
             f"database {subject.database}",
             "sets default_transaction_read_only for itself: psql and pg_restore --create connect to it after"
             " that, and every statement fails",
+            severity=Severity.MEDIUM if subject.artifact.format in ARCHIVES else self.severity,
             expected="off while restoring",
             observed="on",
         )

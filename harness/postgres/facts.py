@@ -75,6 +75,9 @@ class DumpFacts:
     statements: int = 0  # COPYs included
     sequences: dict[tuple[str, str], tuple[int, bool]] = field(default_factory=dict)
     large_objects: dict[tuple[str, int], str] = field(default_factory=dict)  # (database, oid) -> xxh3-128
+    unfilled: set[tuple[str, int]] = field(
+        default_factory=set
+    )  # large objects made, whose content has not come
     # What is built upon a table once its rows are in: by (database, table as written)
     indexes: dict[tuple[str, str], list[Statement]] = field(default_factory=dict)
     encoding: str | None = None  # the last client_encoding that the text sets
@@ -279,9 +282,11 @@ def _called(facts: DumpFacts, sql: bytes, state: _State) -> None:
         facts.sequences[state.database, found[0]] = found[1:]
     elif made := _LO_CREATE.match(sql):
         facts.large_objects.setdefault((state.database, int(made[1])), xxhash.xxh3_128(b"").hexdigest())
+        facts.unfilled.add((state.database, int(made[1])))
     elif opened := _LO_OPEN.match(sql):
         _close_large(facts, state)
         state.large = (state.database, int(opened[1]))
+        facts.unfilled.discard(state.large)
     elif state.large and (written := _LO_WRITE.match(sql)):
         state.digest.update(bytes.fromhex(written[1].decode()))
 

@@ -23,6 +23,9 @@ def dumps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with postgres() as server:
         query(server, "postgres", "CREATE ROLE reader")
         make_shop(server, "shop")
+        query(
+            server, "shop", "SELECT lo_create(7001), lo_from_bytea(7002, 'content'), lo_from_bytea(7003, 'x')"
+        )
         [tool, *_] = find_tools("pg_dump", SandboxSettings())
         env = {"PGPASSWORD": server.password.reveal()}
         for form in "cdt":
@@ -72,6 +75,12 @@ def test_an_archive_without_its_contents(packed, dumps, judged) -> None:  # noqa
     )
     evidence, verdict = judged(text, "shop.tar.gz" if packed else "shop.tar")
     assert verdict is Verdict.FAIL and failing(evidence) == {"pg.file-whole"}
+
+
+def test_a_large_object_whose_content_is_gone(dumps, judged) -> None:  # noqa: F811
+    evidence, verdict = judged(without(dumps / "t", "blob_7002.dat"), "shop.tar")
+    assert verdict is Verdict.FAIL
+    assert [f.object for f in evidence.findings if f.check == "pg.contents"] == ["large object 7002"]
 
 
 def test_an_archive_appended_to_another(dumps, judged) -> None:  # noqa: F811
