@@ -27,7 +27,7 @@ from .rdb_values import Damaged, Source
 _TIGHT: Final = 10  # unpacked to packed; below that a bomb is no more than a large file
 _UNBOUNDED: Final = 1 << 62
 _SMALL: Final = 4 << 20  # below that nothing is a bomb, not even in keys, which take more than their bytes
-_MEMBERS: Final = 2_000
+_MEMBERS: Final = 1_000
 _SPARE_BYTES: Final = 64 << 20  # what may lie beside the data
 _REMEMBERED: Final = 100_000
 _HEAD_BYTES: Final = 16
