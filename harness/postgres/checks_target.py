@@ -17,10 +17,10 @@ _UNTRANSLATABLE: Final = ("22P05", "22021")  # no such character there; not a ch
 
 def _declared(subject: RestoredPostgres, *names: str) -> PostgresTarget:
     target = subject.settings.postgres.target
-    if target is None or all(getattr(target, name) is None for name in names):
-        raise NotRun(
-            f"provado.yaml does not declare the target of a recovery (postgres.target: {', '.join(names)})"
-        )
+    if target is None:  # the same words for all checks: a report says them once
+        raise NotRun("no target of recovery is declared (postgres.target in provado.yaml)")
+    if all(getattr(target, name) is None for name in names):
+        raise NotRun(f"postgres.target declares no {' or '.join(names)}")
     return target
 
 
