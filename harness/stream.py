@@ -22,7 +22,7 @@ from .errors import ArtifactError
 
 HEAD_BYTES: Final = 4096
 _BLOCK: Final = 1 << 18
-_OUTPUT: Final = 1 << 20
+_OUTPUT: Final = 1 << 18
 _MAX_NESTING: Final = 3
 
 

@@ -1,4 +1,5 @@
-"""Indexes and keys of a large table, built by other connections while the next table loads."""
+"""Indexes and keys of a large table, built by other connections while the next table loads; foreign keys,
+looked at by several connections at once."""
 
 from __future__ import annotations
 
@@ -40,10 +41,13 @@ class EarlyBuilds:
         self._handed: set[_Key] = set()  # given to other connections, and not yet met in the text
         self._built: set[_Key] = set()
         self._met: list[tuple[_Key, Statement]] = []
+        self._large: set[tuple[str, bytes]] = set()  # database in the text, table
+        self._added: dict[tuple[str, bytes], list[tuple[bytes, Statement]]] = {}  # foreign keys by table
 
     def filled(self, table: Filled) -> None:
         """Note a table; its indexes begin with the next `begin`."""
         self._waiting.append(table)
+        self._large.add((table.source, table.table))
 
     def begin(self) -> None:
         """Build what the text has for the tables filled so far, as soon as that is known."""
@@ -94,3 +98,33 @@ class EarlyBuilds:
         self._pool.wait()
         met, self._met = self._met, []
         return [item for key, item in met if key not in self._built]
+
+    def large(self, database: str, table: bytes) -> bool:
+        """Whether a table, as written, was filled with many rows."""
+        return (database, table) in self._large
+
+    def added(self, database: str, table: bytes, name: bytes, item: Statement) -> None:
+        """Note a foreign key that stands, NOT VALID, in `database` of the sandbox."""
+        self._added.setdefault((database, table), []).append((name, item))
+
+    def validate(self) -> list[tuple[bytes, Statement]]:
+        """Look at the rows of the foreign keys added; what drops each that may not hold, and it, in order.
+
+        VALIDATE locks the referencing table against another of its kind, and no table against reading.
+        """
+        added, self._added = self._added, {}
+        doubtful: list[tuple[bytes, Statement]] = []
+
+        def look(database: str, table: bytes, keys: list[tuple[bytes, Statement]]) -> None:
+            with self._pool.connection(database) as conn:
+                for name, item in keys:
+                    alter = b"ALTER TABLE " + table
+                    try:
+                        conn.execute(alter + b" VALIDATE CONSTRAINT " + name, binary=True)
+                    except psycopg.Error:
+                        doubtful.append((alter + b" DROP CONSTRAINT " + name, item))
+
+        for (database, table), keys in added.items():
+            self._pool.submit(lambda d=database, t=table, k=keys: look(d, t, k))  # type: ignore[misc]
+        self._pool.wait()
+        return sorted(doubtful, key=lambda one: one[1].line)

@@ -18,11 +18,11 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.pq import TransactionStatus
 
-from . import patterns
+from . import patterns, placeholders
 from .dump import Copy, Item, Known, Meta, Statement, read_dump
 from .early import EarlyBuilds, Filled
 from .facts import TEXT_COPY, DumpFacts
-from .failures import Failure, failure, label, lacked
+from .failures import Failure, failure, label
 from .hostile import classify, classify_insert
 from .loaded import Loaded
 from .pool import Connection, Pool
@@ -105,9 +105,16 @@ class Loader:
             yield Known(ahead.bytes, ahead.rows) if ahead else None
 
     def settle(self) -> None:
-        """Wait for what other connections are building; what they could not build is tried in its order."""
-        for item in self._early.settle() if self._early else ():
-            self._execute(item)
+        """Wait for what other connections do; what they could not do is tried in its order."""
+        if self._early:
+            for item in self._early.settle():
+                self._execute(item)
+            for drop, item in self._early.validate():
+                try:
+                    self._send(drop)
+                except psycopg.Error as error:
+                    self._alive(error)
+                self._execute(item)
 
     def close(self) -> None:
         """Close the connection; what the last statement left open is rolled back."""
@@ -152,6 +159,8 @@ class Loader:
         if patterns.built_on(item.sql) is not None:
             if self._early and self._early.takes(self._named, item):
                 return
+        elif self._early and self._added(self._early, item):
+            return
         elif not item.sql.startswith(_WAITS_FOR_NOTHING):
             self.settle()
         if patterns.created_database(item.utf8):
@@ -178,6 +187,23 @@ class Loader:
             self._inserted(item, rows)
             self._keep_admission(item.sql)
             return
+
+    def _added(self, early: EarlyBuilds, item: Statement) -> bool:
+        """Add the foreign key of a large table without a look at its rows: these take the time."""
+        named = patterns.foreign_key(item.sql)
+        if not named or not early.large(self._named, named[0]):
+            return False
+        for key in early.settle():
+            self._execute(key)
+        if self.conn.info.transaction_status != TransactionStatus.IDLE:
+            return False
+        try:
+            self._send(item.sql + b" NOT VALID")
+        except psycopg.Error as error:  # a partitioned table, before PostgreSQL 18
+            self._alive(error)
+            return False
+        early.added(self.database, *named, item)
+        return True
 
     def _locks_out(self, item: Statement) -> bool:
         """Whether a statement takes rights from the role that restores (pg_dumpall never does)."""
@@ -347,28 +373,10 @@ class Loader:
             self._refuse(item, "a tablespace of this name cannot be made")
 
     def _placeholder(self, error: psycopg.Error) -> bool:
-        """Create the missing role or tablespace that `error` is about; False if it is about another thing."""
-        lacking = lacked(error)
-        if lacking is None:
-            return False
-        kind, name = lacking
-        if kind == "role":
-            made, statement = self.loaded.placeholder_roles, sql.SQL("CREATE ROLE {} NOLOGIN")
-        else:
-            made, statement = self.loaded.placeholder_tablespaces, sql.SQL("CREATE TABLESPACE {} LOCATION ''")
-        if name in made:
-            return False
-        made.append(name)
-        return self._admin(statement.format(sql.Identifier(name)))
+        return placeholders.make(error, self.loaded, lambda: self.connect(self.home))
 
     def _admin(self, statement: sql.Composed) -> bool:
-        with self.connect(self.home) as conn:
-            try:
-                conn.execute("SET allow_in_place_tablespaces = on")
-                conn.execute(statement)
-            except psycopg.Error:
-                return False
-        return True
+        return placeholders.execute(lambda: self.connect(self.home), statement)
 
     def _alive(self, error: psycopg.Error) -> None:
         """Let through what says nothing about the statement: the server is gone, full, or told to stop."""

@@ -36,6 +36,11 @@ _KEY: Final = re.compile(
     + rb" (?:PRIMARY KEY|UNIQUE|EXCLUDE)\b",
     re.I,
 )
+_FOREIGN_KEY: Final = re.compile(
+    rb"ALTER TABLE (?:ONLY )?" + _FULL_NAME + rb"\s+ADD CONSTRAINT (" + _NAME + rb") FOREIGN KEY\b"
+    rb"(?!.*\bNOT (?:VALID|ENFORCED)\b)",
+    re.I | re.S,
+)
 _SETVAL: Final = re.compile(
     rb"SELECT (?:pg_catalog\.)?setval\('((?:[^']|'')+)', (-?\d+)(?:, (true|false))?", re.I
 )
@@ -113,6 +118,12 @@ def built_on(sql: bytes) -> str | None:
     """
     found = _INDEX.match(sql) or _KEY.match(sql)
     return found[1].decode("utf-8", "replace") if found else None
+
+
+def foreign_key(sql: bytes) -> tuple[bytes, bytes] | None:
+    """Table (with its schema) and name, as written, of a foreign key whose rows are to be looked at."""
+    found = _FOREIGN_KEY.match(sql)
+    return (found[1], found[2]) if found else None
 
 
 def set_sequence(sql: bytes) -> tuple[str, int, bool] | None:

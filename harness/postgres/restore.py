@@ -283,6 +283,7 @@ def _load(subject: RestoredPostgres, server: Server, known: DumpFacts, reading: 
                     loader.run(text)
         except ArtifactError as problem:
             subject.problem = problem
+            loader.settle()
         finally:
             loader.close()
         order.end()

@@ -38,7 +38,7 @@ class Source:
     def more(self) -> bool:
         """Read on, at least half of what is unread (so that rescanning stays linear); False at the end."""
         left = len(self.data) - self.pos
-        parts, got, want = [self.data[self.pos :]], 0, max(_CHUNK, left // 2)
+        parts, got, want = [self.data[self.pos :]] if left else [], 0, max(_CHUNK, left // 2)
         while got < want and not self.ended:
             block = next(self._blocks, None)
             if block is None:
