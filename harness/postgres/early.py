@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import psycopg
 
@@ -13,24 +14,26 @@ from .facts import DumpFacts
 from .pool import Pool
 
 _Key = tuple[str, bytes]  # database in the text, statement
+_BUILD: Final = "build"  # kind of work in the pool
 
 
 @dataclass(frozen=True)
 class Filled:
-    """A large table whose rows are in. `block` counts the COPYs of the text, `source` is the database's name
-    in the text, `database` its name in the sandbox, `table` is as written."""
+    """A table whose rows are in. `block` counts the COPYs of the text, `source` is the database's name in the
+    text, `database` its name in the sandbox, `table` is as written."""
 
     block: int
     source: str
     database: str
     table: bytes
+    large: bool
 
 
 class EarlyBuilds:
     """What was taken out of the order of the text, and how it went.
 
     `plan()` gives the facts whose `indexes` are complete, None as long as nobody has read the text to its
-    end. `on_rows(block)` is called once a table's keys stand, on a thread of the pool.
+    end. `on_rows(block)` is called for a table whose rows are in: once its keys stand, where it is large.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class EarlyBuilds:
     ) -> None:
         self._pool, self._plan, self._on_rows = pool, plan, on_rows
         self._waiting: list[Filled] = []
+        self._begun = False
         self._handed: set[_Key] = set()  # given to other connections, and not yet met in the text
         self._built: set[_Key] = set()
         self._met: list[tuple[_Key, Statement]] = []
@@ -45,16 +49,20 @@ class EarlyBuilds:
         self._added: dict[tuple[str, bytes], list[tuple[bytes, Statement]]] = {}  # foreign keys by table
 
     def filled(self, table: Filled) -> None:
-        """Note a table; its indexes begin with the next `begin`."""
+        """Note a table; `begin` goes on with it."""
         self._waiting.append(table)
-        self._large.add((table.source, table.table))
+        if table.large:
+            self._large.add((table.source, table.table))
 
     def begin(self) -> None:
-        """Build what the text has for the tables filled so far, as soon as that is known."""
+        """Build what the text has for the large tables filled so far, as soon as that is known."""
         if self._waiting and (plan := self._plan()):
             ready, self._waiting = self._waiting, []
             for table in ready:
-                self._begin(table, plan)
+                if table.large:
+                    self._begin(table, plan)
+                elif self._on_rows:
+                    self._on_rows(table.block)
 
     def _begin(self, table: Filled, plan: DumpFacts) -> None:
         planned = plan.indexes.get((table.source, table.table.decode("utf-8", "replace")), [])
@@ -76,9 +84,10 @@ class EarlyBuilds:
                 self._on_rows(table.block)
             for other in planned:
                 if other not in keys:
-                    self._pool.submit(lambda o=other: build(o))  # type: ignore[misc]
+                    self._pool.submit(_BUILD, lambda o=other: build(o))  # type: ignore[misc]
 
-        self._pool.submit(start)
+        self._begun = True
+        self._pool.submit(_BUILD, start)
 
     def takes(self, database: str, item: Statement) -> bool:
         """True when this statement of the text is among those handed over.
@@ -93,9 +102,15 @@ class EarlyBuilds:
         self._met.append((key, item))
         return True
 
+    @property
+    def busy(self) -> bool:
+        """Whether there may be anything to settle or to validate."""
+        return bool(self._begun or self._met or self._added)
+
     def settle(self) -> list[Statement]:
         """Wait for all that runs; returns the statements met since, which could not be built, in order."""
-        self._pool.wait()
+        self._pool.wait(_BUILD)
+        self._begun = False
         met, self._met = self._met, []
         return [item for key, item in met if key not in self._built]
 
@@ -125,6 +140,6 @@ class EarlyBuilds:
                         doubtful.append((alter + b" DROP CONSTRAINT " + name, item))
 
         for (database, table), keys in added.items():
-            self._pool.submit(lambda d=database, t=table, k=keys: look(d, t, k))  # type: ignore[misc]
-        self._pool.wait()
+            self._pool.submit(_BUILD, lambda d=database, t=table, k=keys: look(d, t, k))  # type: ignore[misc]
+        self._pool.wait(_BUILD)
         return sorted(doubtful, key=lambda one: one[1].line)

@@ -18,7 +18,7 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.pq import TransactionStatus
 
-from . import patterns, placeholders
+from . import patterns, placeholders, together
 from .dump import Copy, Item, Known, Meta, Statement, read_dump
 from .early import EarlyBuilds, Filled
 from .facts import TEXT_COPY, DumpFacts
@@ -30,7 +30,6 @@ from .proof import resolve
 
 MAX_FAILURES: Final = 200
 EARLY_BYTES: Final = 1 << 20  # smaller tables are not worth the hand-over to another connection
-_BATCH: Final = 500
 # SQLSTATE classes 53 (disk full, out of memory) and 57 (shutdown, the drill's own cancel), 58030 (I/O error)
 _NOT_THE_STATEMENT: Final = ("53", "57", "58030")
 
@@ -47,7 +46,7 @@ class Loader:
 
     `connect(database)` opens a superuser connection in autocommit; `home` is the database that a dump
     without `\\connect` goes to. `facts` is what is known of the text by now, `plan()` the same once
-    somebody has read it to its end. `on_rows(block)` is called once a large table's keys stand, as one
+    somebody has read it to its end. `on_rows(block)` is called for a table whose rows are in, as one
     piece of the pool's work; `forget(block)` when more rows for its table follow. Close with `close()`.
     """
 
@@ -63,7 +62,7 @@ class Loader:
 
     def __post_init__(self) -> None:
         self._conn: Connection | None = None
-        self._batch: list[Statement] = []
+        self._batch = together.Batch()
         self._copies = 0
         self._early = EarlyBuilds(self.pool, self.plan, self.on_rows) if self.pool else None
         self._lock = threading.Lock()
@@ -146,14 +145,10 @@ class Loader:
             self._open(database)
 
     def _statement(self, item: Statement) -> None:
-        if item.sql[:12].upper() == b"INSERT INTO " and not classify_insert(item.sql):
-            self._batch.append(item)
-            if len(self._batch) >= _BATCH:
-                self._flush()
-            return
-        self._flush()
-        danger = classify(item.sql) or classify_insert(item.sql)
+        insert = item.sql[:12].upper() == b"INSERT INTO "
+        danger = (None if insert else classify(item.sql)) or classify_insert(item.sql)
         if danger and danger.refuse:
+            self._flush()
             self._refuse(item, danger.message)
             return
         if patterns.built_on(item.sql) is not None:
@@ -161,8 +156,14 @@ class Loader:
                 return
         elif self._early and self._added(self._early, item):
             return
-        elif not item.sql.startswith(_WAITS_FOR_NOTHING):
+        elif self._early and self._early.busy and not item.sql.startswith(_WAITS_FOR_NOTHING):
+            self._flush()
             self.settle()
+        if together.joins(item.sql):
+            if self._batch.add(item):
+                self._flush()
+            return
+        self._flush()
         if patterns.created_database(item.utf8):
             self._create_database(item)
         elif (name := patterns.dropped_database(item.utf8)) and name not in self.facts.created:
@@ -193,6 +194,7 @@ class Loader:
         named = patterns.foreign_key(item.sql)
         if not named or not early.large(self._named, named[0]):
             return False
+        self._flush()
         for key in early.settle():
             self._execute(key)
         if self.conn.info.transaction_status != TransactionStatus.IDLE:
@@ -223,18 +225,17 @@ class Loader:
             return cursor.rowcount
 
     def _flush(self) -> None:
-        """Send the INSERTs held back as one pipeline in one transaction; one by one if any of them fails."""
-        batch, self._batch = self._batch, []
-        if len(batch) > 1 and self.conn.info.transaction_status == TransactionStatus.IDLE:
-            self.settle()
-            try:
-                with self.conn.transaction(), self.conn.pipeline():
-                    cursors = [self.conn.execute(item.sql) for item in batch]
-                for item, cursor in zip(batch, cursors, strict=True):
-                    self._inserted(item, cursor.rowcount)
-                return
-            except psycopg.Error as error:
-                self._alive(error)
+        """Send the statements held back together; one by one if any of them fails."""
+        batch = self._batch.take()
+        try:
+            counts = together.send(self.conn, batch) if batch else None
+        except psycopg.Error as error:
+            self._alive(error)
+            counts = None
+        if counts is not None:
+            for item, rows in zip(batch, counts, strict=True):
+                self._inserted(item, rows)
+            return
         for item in batch:
             self._execute(item)
 
@@ -291,8 +292,8 @@ class Loader:
             break
         if item.schema is None:
             self._place((self._named, item.table), sql.Identifier(item.table).as_string())
-        if large and self._early and (named := _QUALIFIED.match(item.sql)):
-            self._early.filled(Filled(index, self._named, self.database, named[1]))
+        if self._early and (named := _QUALIFIED.match(item.sql)):
+            self._early.filled(Filled(index, self._named, self.database, named[1], large))
 
     def _first_rows(self, item: Copy) -> list[bytes]:
         """As many rows as tell whether the table is large."""

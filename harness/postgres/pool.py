@@ -24,7 +24,7 @@ class Pool:
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="provado-load")
         self._idle: dict[str, list[Connection]] = {}
         self._lock = threading.Lock()
-        self._pending: set[Future[None]] = set()
+        self._pending: dict[str, set[Future[None]]] = {}
 
     @contextlib.contextmanager
     def connection(self, database: str) -> Iterator[Connection]:
@@ -43,17 +43,16 @@ class Pool:
                 with self._lock:
                     self._idle[database].append(conn)
 
-    def submit(self, work: Callable[[], None]) -> None:
-        """Run `work` as soon as a thread is free; what it raises comes out of `wait()`."""
-        future = self._threads.submit(work)
+    def submit(self, kind: str, work: Callable[[], None]) -> None:
+        """Run `work` as soon as a thread is free; what it raises comes out of `wait()` for its kind."""
         with self._lock:
-            self._pending.add(future)
+            self._pending.setdefault(kind, set()).add(self._threads.submit(work))
 
-    def wait(self) -> None:
-        """Wait for all work, also such as was submitted by other work meanwhile."""
+    def wait(self, kind: str) -> None:
+        """Wait for all work of a kind, also such as was submitted by other work meanwhile."""
         while True:
             with self._lock:
-                pending, self._pending = self._pending, set()
+                pending = self._pending.pop(kind, None)
             if not pending:
                 return
             wait(pending)

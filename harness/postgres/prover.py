@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import psycopg
 
@@ -12,6 +13,8 @@ from .facts import DumpFacts
 from .loaded import Loaded
 from .pool import Pool
 from .proof import Rows, table_rows
+
+READ: Final = "read"  # kind of work in the pool
 
 
 @dataclass
@@ -34,11 +37,12 @@ class Prover:
     def early(self, index: int) -> None:
         """Read block `index` back now, unless something later in the file may change its rows."""
         plan = self.plan()
-        if plan and not plan.late_writes:
-            self.pool.submit(lambda: self._read(index))
+        if plan and not plan.late_writes and self.facts.tables[index].text:
+            self.pool.submit(READ, lambda: self._read(index))
 
     def forget(self, index: int) -> None:
         """More rows follow for the table of block `index`: read it back at the end."""
+        self.pool.wait(READ)
         self.rows.pop(index, None)
 
     def rest(self) -> None:
@@ -48,8 +52,8 @@ class Prover:
             self.rows.clear()
         todo = [i for i in self.loaded.copied if i not in self.rows and tables[i].text]
         for index in sorted(todo, key=lambda i: -tables[i].bytes):
-            self.pool.submit(lambda i=index: self._read(i))  # type: ignore[misc]
-        self.pool.wait()
+            self.pool.submit(READ, lambda i=index: self._read(i))  # type: ignore[misc]
+        self.pool.wait(READ)
 
     def _read(self, index: int) -> None:
         table = self.facts.tables[index]

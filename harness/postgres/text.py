@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import functools
 import re
 from collections.abc import Iterable
 from typing import Final
@@ -19,6 +20,7 @@ _OPEN: Final = re.compile(rb"/\*|\*/")
 _CODECS: Final = {"UNICODE": "utf-8", "SQL_ASCII": "utf-8", "WIN": "cp1251", "ALT": "cp866", "KOI8": "koi8-r"}
 
 
+@functools.lru_cache(64)
 def codec_of(encoding: str) -> str:
     """Python's name for an encoding of PostgreSQL; utf-8 for one that Python lacks (names become guesses)."""
     name = encoding.upper()

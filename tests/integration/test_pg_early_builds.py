@@ -7,7 +7,7 @@ import dataclasses
 import gzip
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ import pytest
 from harness import catalog, components
 from harness.drill import drill
 from harness.model import Evidence, Status
-from harness.postgres import load
+from harness.postgres import load, together
 from harness.postgres.dump import Statement
 from harness.postgres.patterns import built_on
 from harness.postgres.pool import Connection, Pool
@@ -37,8 +37,8 @@ def _status(evidence: Evidence) -> dict[str, Status]:
 def test_an_index_still_being_built_is_not_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
     submit = Pool.submit
 
-    def later(self: Pool, work: Callable[[], None]) -> None:
-        submit(self, lambda: (time.sleep(0.05), work())[1])
+    def later(self: Pool, kind: str, work: Callable[[], None]) -> None:
+        submit(self, kind, lambda: (time.sleep(0.05), work())[1])
 
     sent: list[bytes] = []
     execute = load.Loader._execute
@@ -49,6 +49,14 @@ def test_an_index_still_being_built_is_not_begun_again(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(load, "EARLY_BYTES", 0)
     monkeypatch.setattr(Pool, "submit", later)
+
+    def noted_batch(conn: Connection, items: Sequence[Statement]) -> list[int] | None:
+        counts = send(conn, items)
+        sent.extend(item.sql for item in items if counts is not None)
+        return counts
+
+    send = together.send
+    monkeypatch.setattr(together, "send", noted_batch)
     monkeypatch.setattr(load.Loader, "_execute", noted)
     evidence = _drill()
     status = _status(evidence)

@@ -1,0 +1,61 @@
+"""Statements that go out together: one pipeline and one transaction instead of a round trip for each.
+
+Where any of them fails the server keeps none, and the caller sends them one by one: the outcome is always
+that of single statements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from psycopg.pq import TransactionStatus
+
+from .dump import Statement
+from .pool import Connection
+
+_MOST: Final = 500
+_MOST_BYTES: Final = 4 << 20
+_KINDS: Final = (  # what is frequent in dumps, and means the same within a transaction
+    b"ALTER SEQUENCE ", b"ALTER TABLE ", b"COMMENT ON ", b"CREATE INDEX ", b"CREATE SCHEMA ",
+    b"CREATE SEQUENCE ", b"CREATE TABLE ", b"CREATE UNIQUE INDEX ", b"GRANT ", b"INSERT INTO ", b"REVOKE ",
+    b"SELECT pg_catalog.setval(", b"SET ",
+)  # fmt: skip
+
+
+def joins(statement: bytes) -> bool:
+    """Whether a statement may go out together with others."""
+    return statement[:26].startswith(_KINDS) or statement[:12].upper() == b"INSERT INTO "
+
+
+@dataclass
+class Batch:
+    """Statements held back."""
+
+    items: list[Statement] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, item: Statement) -> bool:
+        """Hold one more back; True when there are enough."""
+        self.items.append(item)
+        self.size += len(item.sql)
+        return len(self.items) >= _MOST or self.size >= _MOST_BYTES
+
+    def take(self) -> list[Statement]:
+        """What was held back; nothing is any more."""
+        items, self.items, self.size = self.items, [], 0
+        return items
+
+
+def send(conn: Connection, items: Sequence[Statement]) -> list[int] | None:
+    """Rows that each statement changed; None when they have to go out one by one.
+
+    Raises psycopg.Error as the server does; nothing has happened then.
+    """
+    if len(items) < 2 or conn.info.transaction_status != TransactionStatus.IDLE:
+        return None
+    with conn.transaction(), conn.pipeline():
+        conn.execute("SET CONSTRAINTS ALL IMMEDIATE")  # alone, each statement is looked at as it ends
+        cursors = [conn.execute(item.sql) for item in items]
+    return [cursor.rowcount for cursor in cursors]
