@@ -36,13 +36,25 @@ class Source:
     def __init__(self, blocks: Iterable[bytes]) -> None:
         self._blocks = iter(blocks)
         self.data, self.pos, self.line, self.ended = b"", 0, 1, False
+        self._damage: ArtifactError | None = None
 
     def more(self) -> bool:
-        """Read on, at least half of what is unread (so that rescanning stays linear); False at the end."""
+        """Read on, at least half of what is unread (so that rescanning stays linear); False at the end.
+
+        Raises ArtifactError where the text cannot be read on, after all before that was given.
+        """
+        if self._damage:
+            raise self._damage
         left = len(self.data) - self.pos
         parts, got, want = [self.data[self.pos :]] if left else [], 0, max(_CHUNK, left // 2)
         while got < want and not self.ended:
-            block = next(self._blocks, None)
+            try:
+                block = next(self._blocks, None)
+            except ArtifactError as damage:
+                if not got:
+                    raise
+                self._damage = damage
+                break
             if block is None:
                 self.ended = True
             else:

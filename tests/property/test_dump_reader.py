@@ -1,7 +1,9 @@
 """The reader of dumps, for any text in any pieces."""
 
+import contextlib
 import itertools
 import re
+from collections.abc import Iterator
 from unittest import mock
 
 from hypothesis import assume, given, settings
@@ -65,18 +67,29 @@ _HEADER = st.sampled_from(
 _DUMP = st.lists(st.one_of(_SQL.map(lambda s: s + ";\n"), _BLOCK, _HEADER), max_size=6).map("".join)
 
 
-def _read(data: bytes, cuts: list[int]) -> list[object]:
-    """Everything in the text, read in blocks cut at these places."""
+def _read(data: bytes, cuts: list[int], damaged: bool = False) -> list[object]:
+    """Everything in the text, read in blocks cut at these places, with damage behind it."""
     edges = [0, *sorted({c % (len(data) + 1) for c in cuts}), len(data)]
-    blocks = [data[a:b] for a, b in itertools.pairwise(edges)]
+
+    def blocks() -> Iterator[bytes]:
+        yield from (data[a:b] for a, b in itertools.pairwise(edges))
+        if damaged:
+            raise ArtifactError("damaged")
+
     found: list[object] = []
-    with mock.patch.object(text_module, "_CHUNK", 1):
-        for item in read_dump(blocks):
+    chunk = 1 if cuts else len(data) + 1
+    with mock.patch.object(text_module, "_CHUNK", chunk), contextlib.suppress(ArtifactError):
+        for item in read_dump(blocks()):
             if isinstance(item, Copy):
-                rows = b"".join(item.data)
-                found.append((item.sql, item.columns, item.line, rows, item.data.rows, item.data.ended))
+                rows: list[bytes] = []
+                try:
+                    rows.extend(item.data)
+                finally:
+                    text = b"".join(rows)
+                    found.append((item.sql, item.columns, item.line, text, item.data.rows, item.data.ended))
             else:
                 found.append(item)
+        assert not damaged
     return found
 
 
@@ -85,6 +98,13 @@ def _read(data: bytes, cuts: list[int]) -> list[object]:
 def test_any_cutting_gives_the_same(text, cuts):
     data = text.encode()
     assert _read(data, cuts) == _read(data, [])
+
+
+@given(_DUMP, st.lists(st.integers(0, 10_000), min_size=1, max_size=30))
+@settings(max_examples=200, deadline=None)
+def test_before_damage_any_cutting_gives_the_same(text, cuts):
+    data = text.encode()
+    assert _read(data, cuts, damaged=True) == _read(data, [], damaged=True)
 
 
 @given(_DUMP)
