@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ _ARCHIVE: Final = (
         rb"PGDMP\x01[\x0a-\x14].\x04\x08\x01..", re.S
     )
 )
+_HEADER_BYTES: Final = 13
 _LINE_END: Final = 2  # bytes that an editor or a text transfer adds
 _ONCE: Final = frozenset({"TABLE", "SEQUENCE", "VIEW", "INDEX", "CONSTRAINT", "FK CONSTRAINT", "TRIGGER"})
 _TAKE_NEW: Final = "use the newest older backup that passes, and take a new one"
@@ -255,9 +255,16 @@ def _readable(subject: RestoredPostgres) -> DumpFacts:
 
 def _second_archive(artifact: Artifact) -> bool:
     """Whether an archive's header comes once more; what is stored without compression may hold one itself."""
-    with open_file(artifact.path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        first = _ARCHIVE.match(text)
-        return bool(first and not first[0].endswith(b"\0\0") and _ARCHIVE.search(text, first.end()))
+    with open_file(artifact.path) as file:
+        first = _ARCHIVE.match(file.read(_HEADER_BYTES))
+        if not first or first[0].endswith(b"\0\0"):
+            return False
+        tail = b""
+        while block := file.read(1 << 20):
+            if _ARCHIVE.search(tail + block):
+                return True
+            tail = block[1 - _HEADER_BYTES :]
+    return False
 
 
 def _start(artifact: Artifact) -> bytes:
