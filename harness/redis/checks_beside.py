@@ -12,6 +12,7 @@ from ..model import Finding, Severity
 from .facts import RedisSubject
 from .layout import moment
 
+_MANY_LOST: Final = 50
 _MANY: Final = 20  # keys of a database that do not come and go within a backup
 
 
@@ -105,7 +106,7 @@ def source_told(self: Check, subject: RedisSubject) -> Iterator[Finding]:
     total, there = sum(stated.values()), sum(held.values())
     lost = total - there
     if lost > max(total // 100, 1):
-        much = lost >= 50 and lost * 4 > total  # more than a busy server changes within a backup
+        much = lost >= _MANY_LOST and lost * 4 > total  # more than a busy server changes within a backup
         yield self.finding(
             subject.artifact.path.name,
             "the backup holds fewer keys than the source had when it was made",
@@ -125,6 +126,38 @@ def source_told(self: Check, subject: RedisSubject) -> Iterator[Finding]:
             )
 
 
+@check(
+    "redis.aof-current",
+    proves="identity",
+    severity="medium",
+    needs_server=False,
+    remedy="ask the source (CONFIG GET appendonly): an AOF that it no longer writes must not be packed, "
+    "since a server with appendonly loads it and ignores the RDB",
+)
+def aof_current(self: Check, subject: RedisSubject) -> Iterator[Finding]:
+    """The AOF is in use: it holds about as many keys as an RDB beside it that is younger than its base."""
+    aof, beside, live = subject.facts.aof, subject.facts.beside, subject.live
+    if aof is None or beside is None:
+        raise NotRun("there are not both an AOF and an RDB in this backup")
+    if beside.damage or beside.unknown:
+        raise NotRun("the RDB beside the AOF cannot be read to its end")
+    if live is None:
+        raise NotRun("what the AOF holds shows only once a server replayed it, which did not happen")
+    base = subject.facts.head.ctime if subject.facts.head else None
+    if (base or 0) > (beside.ctime or 0):
+        raise NotRun("the RDB is older than the AOF's base: how far they differ tells nothing")
+    lasting, there = beside.total - beside.expires.total(), sum(live.keys.values())
+    if (lost := lasting - there) >= _MANY_LOST and lost * 4 > lasting:
+        yield self.finding(
+            subject.artifact.path.name,
+            "the AOF holds far fewer keys than the RDB beside it, which is younger than the AOF's base: "
+            "an AOF that nobody writes to any more",
+            severity=Severity.HIGH if there * 4 < lasting else None,
+            expected=f"about {lasting:,} keys, as the RDB has that do not expire",
+            observed=f"{there:,} keys",
+        )
+
+
 def _held(subject: RedisSubject) -> tuple[Mapping[int, int], bool]:
     """Keys per database in the backup, and whether a server that replayed an AOF tells so."""
     rdb = subject.facts.rdb()
@@ -141,4 +174,5 @@ CHECKS: Final = (
     age,
     source_sound,
     source_told,
+    aof_current,
 )

@@ -200,6 +200,16 @@ def rdb_header(self: Check, subject: RedisSubject) -> Iterator[Finding]:
             remedy="make sure that this is the backup of the right server",
         )
 
+    base = aux.get("aof-base") == "1" or aux.get("aof-preamble") == "1"
+    if base and not subject.facts.layout.aof:
+        yield self.finding(
+            name,
+            "the RDB is the base of an AOF, by its own mark: what was written after the last rewrite is in "
+            "other files, which are not in the backup",
+            severity=Severity.MEDIUM,
+            remedy="back up the whole appendonlydir, or the dump that BGSAVE writes",
+        )
+
 
 def _minor(version: str) -> list[str]:
     return version.split(".")[:2]

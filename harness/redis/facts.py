@@ -28,6 +28,7 @@ class RedisFacts:
     """Read from the file alone. `head` is the beginning of the RDB (or of the AOF's base): version, AUX.
 
     `walk` reads all of it, perhaps still; None when there is no RDB in any role. `aof` are the commands.
+    `beside` is a dump beside an AOF, which no server with appendonly loads.
     """
 
     layout: Layout
@@ -37,6 +38,7 @@ class RedisFacts:
     walk: Walk | None = None
     aof: AofFacts | None = None
     manifest: Manifest | None = None
+    beside: RdbFacts | None = None
 
     def rdb(self) -> RdbFacts | None:
         """What the whole RDB says; waits for the walk."""

@@ -57,21 +57,21 @@ def inspect(artifact: Artifact, ctx: DrillContext) -> Inspection:
     salt = _salt(manifest)
     digester = Digester(salt)
     found, sha256 = _open(artifact, digester, ctx)
-    head: RdbFacts | None = None
+    head = beside = None
     walk = aof = None
     source = found.rdb
     if found.aof:
         base = found.aof.base or (found.aof.parts[0] if found.aof.single else None)
         source = base if base and _has_magic(base) else None
         if found.rdb and found.rdb != source:
-            found.problems += _second_rdb(found.rdb, digester, ctx)
+            beside = _second_rdb(found, found.rdb, digester, ctx)
     if source and source.is_file():
         head = peek(source)
         walk = walker.start(source, salt, ctx.scratch, ctx.deadline, _teller(ctx))
     if found.aof:
         start = walk.result()[0].end if walk and found.aof.single else 0
         aof = _read_aof(found, start, digester, ctx)
-    facts = RedisFacts(found, tuple(found.problems), digester, head, walk, aof, manifest)
+    facts = RedisFacts(found, tuple(found.problems), digester, head, walk, aof, manifest, beside)
     # The clock of an AOF's base is that of the last rewrite: the backup itself is younger.
     clock = layout.moment(aof.last_time if aof else head.ctime if head else None)
     version = (head.source_version if head else None) or found.notes.get("redis_version")
@@ -195,8 +195,9 @@ def _read_aof(found: Layout, start: int, digester: Digester, ctx: DrillContext) 
     return facts
 
 
-def _second_rdb(path: Path, digester: Digester, ctx: DrillContext) -> Iterator[Problem]:
-    """A dump beside an AOF: servers with appendonly ignore it, so it only has to be whole."""
+def _second_rdb(found: Layout, path: Path, digester: Digester, ctx: DrillContext) -> RdbFacts:
+    """A dump beside an AOF: servers with appendonly ignore it. It has to be whole; how many keys it has tells
+    whether the AOF is in use (`redis.aof-current`)."""
     with path.open("rb") as file:
         facts = walk(
             file,
@@ -208,7 +209,8 @@ def _second_rdb(path: Path, digester: Digester, ctx: DrillContext) -> Iterator[P
         )
     if facts.damage or (facts.stated_crc and facts.stated_crc != facts.computed_crc):
         what = facts.damage or "has a checksum that does not hold"
-        yield Problem("redis.rdb-whole", path.name, f"the RDB beside the AOF {what}")
+        found.problems.append(Problem("redis.rdb-whole", path.name, f"the RDB beside the AOF {what}"))
+    return facts
 
 
 def _has_magic(path: Path) -> bool:

@@ -111,11 +111,22 @@ def look(folder: Path, name: str) -> Layout:
             )
         )
         made.broken_aof = True
+    elif loose and made.aof:
+        made.problems.append(
+            Problem(
+                "redis.aof-files",
+                str(loose[0].relative_to(folder)),
+                "files of an AOF lie apart from its manifest: servers ignore what they hold",
+                Severity.MEDIUM,
+                observed=", ".join(sorted(f.name for f in loose)[:4]),
+                remedy="pack one appendonlydir per backup",
+            )
+        )
     claimed.update(loose)
     dumps = [f for f in files if f not in claimed and _head(f).startswith(MAGICS)]
     single = [f for f in files if f not in claimed and f.suffix == ".aof"]
-    if single and made.aof is None:
-        made.aof = Aof(single[0].name, single[0].parent, None, (single[0],), single=True)
+    single = [f for f in single if not re.match(r"temp-.*\.aof$", f.name)] or single  # of a dead rewrite
+    _choose(made, sorted(single, key=lambda f: f.name != "appendonly.aof"), name)
     dumps = [f for f in dumps if f not in single]
     broken = [f for f in files if f.suffix == ".rdb" and f not in claimed and f not in dumps]
     dumps += broken if not dumps else []
@@ -142,6 +153,25 @@ def look(folder: Path, name: str) -> Layout:
     _misplaced(made, folder, texts)
     _misnamed(made)
     return made
+
+
+def _choose(made: Layout, single: list[Path], name: str) -> None:
+    """Which AOF of one piece counts, where there is one; more than one, or one beside a folder, is told."""
+    what = ""
+    if single and made.aof is None:
+        made.aof = Aof(single[0].name, single[0].parent, None, (single[0],), single=True)
+        clear = [f.name for f in single].count("appendonly.aof") == 1
+        if len(single) > 1:
+            what = "several append-only files: "
+            what += "appendonly.aof was taken" if clear else "which one counts is not clear"
+    elif single:
+        clear, what = True, "an append-only file beside a folder of them: servers since 7.0 ignore it"
+    if what:
+        severity = Severity.MEDIUM if clear else Severity.HIGH
+        names = ", ".join(sorted(f.name for f in single)[:6])
+        made.problems.append(
+            Problem("redis.aof-files", name, what, severity, "one AOF", names, "pack one AOF per backup")
+        )
 
 
 def regular(path: Path) -> bool:
@@ -218,6 +248,9 @@ def _multi_part(manifest: Path, problems: list[Problem]) -> Aof:
         problem(
             manifest.name, "the AOF manifest names a file twice: what it holds is carried out twice", again
         )
+    elif increments and increments[-1][0] - increments[0][0] != len(increments) - 1:
+        what = "incremental files are missing between those that the AOF manifest lists: servers number them"
+        problem(manifest.name, what + " without gaps, and load what is left in silence", again)
     oldest = {"base": bases[0][0] if bases else None, "incr": increments[0][0] if increments else 0}
     for seq, kind, file in listed:
         limit = oldest.get(part["kind"]) if kind == "h" and (part := PART.match(file)) else None

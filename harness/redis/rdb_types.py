@@ -76,8 +76,12 @@ def _compact(kind: int, blob: bytes, digester: Digester) -> Value:
         return digester.set(read.members(items))
     if len(items) % 3:
         raise Damaged("a hash with field expiry is not made of triples")
-    expiry = {f: int(t) for f, t in zip(items[::3], items[2::3], strict=True) if t != b"0"}
-    return digester.hash(dict(zip(items[::3], items[1::3], strict=True)), expiry)
+    try:
+        expiry = {f: int(t) for f, t in zip(items[::3], items[2::3], strict=True) if t != b"0"}
+    except ValueError:
+        raise Damaged("a hash field expires at a time that is no number") from None
+    fields = read.members(items[::3], "a hash with field expiry")
+    return digester.hash(dict(zip(fields, items[1::3], strict=True)), expiry)
 
 
 def _quicklist(kind: int, buf: bytes, pos: int, digester: Digester) -> tuple[Value, int]:

@@ -210,3 +210,57 @@ def test_commands_that_only_newer_servers_know(server: str, tmp_path: Path) -> N
         parts = {f"appendonlydir/{p.name}": p.read_bytes() for p in folder.iterdir()}
     path = archive(tmp_path / "redis-backup-1.tar.gz", {**parts, "redis-info.txt": text})
     assert verdict(verify(path, tmp_path / "m.json")) is Verdict.PASS
+
+
+def test_an_increment_that_is_missing_in_between(aof: tuple[dict[str, bytes], Path], tmp_path: Path) -> None:
+    text = aof[0][MANIFEST]
+    part = next(name for name in aof[0] if ".incr." in name)
+    again = b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n"
+    for number, right in ((2, True), (3, False)):
+        other = part.replace(".1.incr", f".{number}.incr")
+        line = f"file {other.rpartition('/')[2]} seq {number} type i\n".encode()
+        parts = {**aof[0], MANIFEST: text + line, other: again}
+        evidence = verify(archive(tmp_path / f"redis-backup-{number}.tar.gz", parts))
+        assert (verdict(evidence) is Verdict.PASS) is right
+        assert right or "without gaps" in bad(evidence)["redis.aof-files"]
+
+
+def test_an_aof_that_nobody_writes_to_any_more(
+    source: tuple[Running, bytes, Path], aof: tuple[dict[str, bytes], Path], tmp_path: Path
+) -> None:
+    stale = b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\nb\r\n"
+    path = archive(tmp_path / "redis-backup-1.tar.gz", {"dump.rdb": source[1], "appendonly.aof": stale})
+    assert "nobody writes to" in bad(verify(path))["redis.aof-current"]
+    older = source[1].index(b"ctime") + 6  # a dump of long ago beside an AOF that is in use
+    dump = sealed(source[1][:older] + (1_600_000_000).to_bytes(4, "little") + source[1][older + 4 :])
+    path = archive(tmp_path / "redis-backup-2.tar.gz", {**aof[0], "dump.rdb": dump})
+    assert verdict(verify(path)) is Verdict.PASS
+
+
+def test_more_than_one_aof(aof: tuple[dict[str, bytes], Path], tmp_path: Path) -> None:
+    stale = b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\nb\r\n"
+    for number, (members, words) in enumerate(
+        (
+            ({"a.aof": stale, "b.aof": stale}, "not clear"),
+            ({"appendonly.aof": stale, "b.aof": stale}, "was taken"),
+            ({**aof[0], "appendonly.aof": stale}, "beside a folder"),
+            ({**aof[0], "old/appendonly.aof.7.incr.aof": stale}, "apart from"),
+        )
+    ):
+        evidence = verify(archive(tmp_path / f"redis-backup-{number}.tar.gz", members))
+        assert any(f.check == "redis.aof-files" and words in f.message for f in evidence.findings)
+    beside = {**aof[0], "appendonlydir/temp-rewriteaof-bg-12.aof": stale}
+    assert not bad(verify(archive(tmp_path / "redis-backup-9.tar.gz", beside)))
+
+
+def test_the_base_of_an_aof_is_no_whole_dump(tmp_path: Path) -> None:
+    with running(None, appendonly="yes", save="") as one:
+        one.wire.call("SET", "key", "value")
+        one.wire.call("BGREWRITEAOF")
+        assert one.server.shared is not None
+        folder = one.server.shared / "appendonlydir"
+        until = time.monotonic() + 20
+        while not (base := sorted(folder.glob("*.2.base.rdb"))) and time.monotonic() < until:
+            time.sleep(0.05)
+        path = archive(tmp_path / "redis-backup-1.tar.gz", {"dump.rdb": base[0].read_bytes()})
+    assert any("base of an AOF" in f.message for f in verify(path).findings)

@@ -80,6 +80,8 @@ def test_a_cut_file_is_damaged(cut: int) -> None:
             + string(listpack(b"%d" % (2**62 + 2), b"0", b"-4", b"-1")),
             "inconsistent",
         ),
+        (b"\x19" + string(b"k") + bytes(8) + string(listpack(b"f", b"v", b"soon")), "no number"),
+        (b"\x19" + string(b"k") + bytes(8) + string(listpack(*(b"f", b"v", b"0") * 2)), "twice"),
         (b"\x7b", "does not exist"),
     ],
 )
