@@ -51,7 +51,7 @@ def groups(subject: RestoredPostgres) -> list[Group]:
 
     for index, block in enumerate(facts.tables):
         if block.text:
-            place = loaded.places.get((block.database, block.name))
+            place = loaded.into.get(index)
             one = group(block.database or HOME, *(place or (block.schema, block.table)))
             one.indexes.append(index)
             one.expected += block.rows

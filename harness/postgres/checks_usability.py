@@ -115,7 +115,8 @@ def constraints_hold(self: Check, subject: PostgresSubject) -> Iterator[Finding]
     facts: DumpFacts = subject.inspection.facts
     with asking(subject) as conn:
         disabled = usability.disabled_triggers(conn)
-        everything = facts.dump_version is None or facts.late_writes or any(i for _, _, i in disabled)
+        everything = facts.dump_version is None or facts.late_writes or facts.unguarded
+        everything = everything or any(internal for _, _, internal in disabled)
         for name, table in sorted({(name, table) for name, table, internal in disabled if internal}):
             yield self.finding(
                 f"constraint {name} on {table}",

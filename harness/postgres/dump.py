@@ -49,6 +49,10 @@ _COPY_NAME: Final = re.compile(
 _NAME: Final = re.compile(rb'"((?:[^"]|"")+)"|([^\s,"]+)')
 _STRINGS_OFF: Final = re.compile(rb"SET\s+standard_conforming_strings\s*(?:=|TO)\s*'?(off|on)", re.I)
 _ENCODING: Final = re.compile(rb"SET\s+(?:SESSION\s+)?client_encoding\s*(?:=|TO)\s*['\"]?([\w-]+)", re.I)
+_PATH: Final = re.compile(
+    rb"SET\s+(?:SESSION\s+)?search_path\s*(?:=|TO)\s*(\"(?:[^\"]|\"\")+\"|'[^']*'|[^\s,;']+)", re.I
+)
+_NO_SCHEMA: Final = ("", '"$user"', "$user", "default", "pg_catalog")
 _ROUTINE_BYTES: Final = 200  # how much of a statement must be at hand to tell whether it makes a routine
 _LINE_END: Final = re.compile(rb"\r?\n")
 _END: Final = re.compile(rb"\\\.(?:\r?\n|\Z)")
@@ -94,6 +98,7 @@ class Statement:
     line: int
     entry: Entry | None = None
     codec: str = "utf-8"
+    schema: str | None = None  # where names without one lie, as written: the first of the search_path set
 
     @property
     def utf8(self) -> bytes:
@@ -220,6 +225,7 @@ def read_dump(blocks: Iterable[bytes], known: Iterable[Known | None] = ()) -> It
     `MAX_STATEMENT`, and where the text is not the one that `known` is about.
     """
     source, entry, backslashes, encoding, known = Source(blocks), None, False, "UTF8", iter(known)
+    schema: str | None = None
     while source.data[:3] != b"\xef\xbb\xbf" and len(source.data) < 3 and source.more():
         pass
     if source.data.startswith(b"\xef\xbb\xbf"):  # Windows editors; psql skips it too
@@ -252,18 +258,27 @@ def read_dump(blocks: Iterable[bytes], known: Iterable[Known | None] = ()) -> It
         elif data.startswith(b"\\", pos):
             line = source.line
             yield Meta(source.rest_of_line(0).decode("utf-8", "replace").rstrip(), line)
+            schema = None  # mostly another session
         else:
-            found = yield from _statement(source, entry, backslashes, encoding, known)
+            found = yield from _statement(source, entry, backslashes, encoding, known, schema)
             if found is None:
                 return
             if named := _ENCODING.match(found):
                 encoding = named[1].decode("ascii", "replace").upper()
+            if path := _PATH.match(found):
+                first = path[1].decode(codec_of(encoding), "replace").strip("'")
+                schema = None if first.lower() in _NO_SCHEMA else first
             if switch := _STRINGS_OFF.match(found):
                 backslashes = switch[1].lower() == b"off"
 
 
 def _statement(
-    source: Source, entry: Entry | None, backslashes: bool, encoding: str, known: Iterator[Known | None]
+    source: Source,
+    entry: Entry | None,
+    backslashes: bool,
+    encoding: str,
+    known: Iterator[Known | None],
+    schema: str | None,
 ) -> Generator[Item, None, bytes | None]:
     """Yield the statement (or COPY, and meta-commands inside); returns its text, None when the text ended."""
     line = source.line
@@ -278,15 +293,15 @@ def _statement(
     codec = codec_of(encoding)
     if not _COPY.match(text):
         if text:
-            yield Statement(text, line, entry, codec)
+            yield Statement(text, line, entry, codec, schema)
         return text
     named = _COPY_NAME.match(text)
     names = [_name(n, codec) for n in (named[1], named[2]) if n] if named else []
     columns = tuple(_name(c[0], codec) for c in _NAME.finditer(named[3])) if named and named[3] else ()
     ending = source.rest_of_line(0)
     data = CopyData(source, ending.endswith(b"\r\n"), next(known, None))
-    schema = names[0] if len(names) == 2 else None
-    yield Copy(text, schema, names[-1] if names else "?", columns, line, data, entry, encoding)
+    named_schema = names[0] if len(names) == 2 else None
+    yield Copy(text, named_schema, names[-1] if names else "?", columns, line, data, entry, encoding)
     for _ in data:  # what the caller left unread
         pass
     if not data.ended:

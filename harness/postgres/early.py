@@ -3,7 +3,8 @@ looked at by several connections at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +12,7 @@ import psycopg
 
 from .dump import Statement
 from .facts import DumpFacts
-from .pool import Pool
+from .pool import Connection, Pool, idle
 
 _Key = tuple[str, bytes]  # database in the text, statement
 _BUILD: Final = "build"  # kind of work in the pool
@@ -55,7 +56,10 @@ class EarlyBuilds:
             self._large.add((table.source, table.table))
 
     def begin(self) -> None:
-        """Build what the text has for the large tables filled so far, as soon as that is known."""
+        """Build what the text has for the large tables filled so far, as soon as that is known.
+
+        Not to be called while the text's own transaction holds locks, for which the work would wait.
+        """
         if self._waiting and (plan := self._plan()):
             ready, self._waiting = self._waiting, []
             for table in ready:
@@ -70,7 +74,7 @@ class EarlyBuilds:
         self._handed.update((table.source, s.sql) for s in planned)
 
         def build(statement: Statement) -> None:
-            with self._pool.connection(table.database) as conn:
+            with self._connection(table.database) as conn:
                 try:
                     conn.execute(statement.sql, binary=True)
                 except psycopg.Error:
@@ -89,6 +93,18 @@ class EarlyBuilds:
         self._begun = True
         self._pool.submit(_BUILD, start)
 
+    @contextlib.contextmanager
+    def _connection(self, database: str) -> Iterator[Connection]:
+        """A connection that finds no more than pg_dump's session does: functions that need a search_path
+        fail here, and the caller decides."""
+        with self._pool.connection(database) as conn:
+            conn.execute("SET search_path = ''")
+            try:
+                yield conn
+            finally:
+                if idle(conn):
+                    conn.execute("RESET search_path")
+
     def takes(self, database: str, item: Statement) -> bool:
         """True when this statement of the text is among those handed over.
 
@@ -101,6 +117,11 @@ class EarlyBuilds:
         self._handed.remove(key)  # written twice, the second fails as it would for anyone
         self._met.append((key, item))
         return True
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to begin."""
+        return bool(self._waiting)
 
     @property
     def busy(self) -> bool:
@@ -131,7 +152,7 @@ class EarlyBuilds:
         doubtful: list[tuple[bytes, Statement]] = []
 
         def look(database: str, table: bytes, keys: list[tuple[bytes, Statement]]) -> None:
-            with self._pool.connection(database) as conn:
+            with self._connection(database) as conn:
                 for name, item in keys:
                     alter = b"ALTER TABLE " + table
                     try:

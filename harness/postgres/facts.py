@@ -26,6 +26,11 @@ _LO_CREATE: Final = re.compile(rb"SELECT (?:pg_catalog\.)?lo_create\('?(\d+)", r
 _LO_OPEN: Final = re.compile(rb"SELECT (?:pg_catalog\.)?lo_open\('?(\d+)", re.I)
 _LO_WRITE: Final = re.compile(rb"SELECT (?:pg_catalog\.)?lowrite\(0, '\\\\?x((?:[0-9a-f]{2})*)'\)", re.I)
 _VERSION: Final = re.compile(r"(\d+)(?:\.(\d+))?")
+_UNGUARDED: Final = re.compile(
+    rb"SET\s+(?:SESSION\s+)?session_replication_role\b(?!.*\b(?:origin|default)\b)"
+    rb"|ALTER TABLE [^;]* DISABLE TRIGGER ALL\b",
+    re.I | re.S,
+)
 TEXT_COPY: Final = re.compile(rb"FROM\s+STDIN\s*$", re.I)
 
 
@@ -83,6 +88,7 @@ class DumpFacts:
     encoding: str | None = None  # the last client_encoding that the text sets
     hollow: list[Entry] = field(default_factory=list)  # announced by the TOC, but nothing follows
     trailing: int = 0  # bytes behind the compressed data
+    unguarded: bool = False  # rows come in past triggers, so past foreign keys
     late_writes: bool = False  # something besides COPY and INSERT may change rows
     problem: ArtifactError | None = None
     base: BaseBackup | None = None  # what a physical backup says instead
@@ -130,6 +136,7 @@ class _State:
 
     database: str = ""
     ordered: bool = False  # another tablespace, role or encoding is set: keep to the order of the text
+    own: bool = False  # in a transaction of the text's own, which may come to nothing
     announced: Entry | None = None  # the last TOC entry, while nothing has followed it
     foreign: list[tuple[int, str, str]] = field(default_factory=list)  # line, verb, other database
     large: tuple[str, int] | None = None
@@ -230,6 +237,7 @@ def _connect(facts: DumpFacts, meta: Meta, state: _State) -> str | None:
     _danger(facts, meta.line, classify_meta(meta.text))
     name = patterns.connect_target(meta.text)
     if name:
+        state.own = False
         state.foreign.append((meta.line, "connects to", name))
     if name and name not in facts.databases:
         facts.databases.append(name)
@@ -256,30 +264,33 @@ def _copied(item: Copy, database: str, digest: str) -> TableData:
 def _statement(facts: DumpFacts, item: Statement, state: _State) -> None:
     sql, start = item.utf8, item.sql[:12].upper()
     if start == b"INSERT INTO ":
-        if target := patterns.insert_target(sql):
+        if target := patterns.insert_target(sql, item.schema):
             key = (state.database, target)
             facts.inserts[key] = facts.inserts.get(key, 0) + 1
         _danger(facts, item.line, classify_insert(sql))
         return
     _danger(facts, item.line, classify(sql))
     facts.late_writes = facts.late_writes or changes_rows_late(sql)
+    facts.unguarded = facts.unguarded or bool(_UNGUARDED.match(sql))
     if start.startswith(b"SELECT"):
-        _called(facts, sql, state)
+        _called(facts, sql, state, item.schema)
     elif start.startswith(b"SET "):
         facts.encoding = patterns.client_encoding(sql) or facts.encoding
         keeps = patterns.keeps_order(sql)
         state.ordered = state.ordered if keeps is None else keeps
+    elif (opens := patterns.opens_transaction(sql)) is not None:
+        state.own = opens
     elif dropped := patterns.dropped_database(sql):
         state.foreign.append((item.line, "drops", dropped))
     elif start.startswith((b"CREATE", b"ALTER TABLE")):
         _created(facts, sql)
-        if not state.ordered and (table := patterns.built_on(sql)):
+        if not (state.ordered or state.own) and (table := patterns.built_on(sql)):
             facts.indexes.setdefault((state.database, table), []).append(item)
 
 
-def _called(facts: DumpFacts, sql: bytes, state: _State) -> None:
+def _called(facts: DumpFacts, sql: bytes, state: _State, schema: str | None) -> None:
     if found := patterns.set_sequence(sql):
-        facts.sequences[state.database, found[0]] = found[1:]
+        facts.sequences[state.database, patterns.within(found[0], schema)] = found[1:]
     elif made := _LO_CREATE.match(sql):
         facts.large_objects.setdefault((state.database, int(made[1])), xxhash.xxh3_128(b"").hexdigest())
         facts.unfilled.add((state.database, int(made[1])))

@@ -161,7 +161,7 @@ def _lines(
             if isinstance(item, Meta):
                 database = patterns.connect_target(item.text) or database
             elif isinstance(item, Statement) and item.sql[:12].upper() == b"INSERT INTO ":
-                one = names.get((database, patterns.insert_target(item.utf8) or ""))
+                one = names.get((database, patterns.insert_target(item.utf8, item.schema) or ""))
                 if one and one.why is None and (lines := _copy_text(one, item, backslashes)):
                     yield one, lines
             elif isinstance(item, Statement) and (switch := _STRINGS.match(item.sql)):

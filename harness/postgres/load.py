@@ -16,7 +16,6 @@ from typing import Final
 
 import psycopg
 from psycopg import errors, sql
-from psycopg.pq import TransactionStatus
 
 from . import patterns, placeholders, together
 from .dump import Copy, Item, Known, Meta, Statement, read_dump
@@ -25,8 +24,9 @@ from .facts import TEXT_COPY, DumpFacts
 from .failures import Failure, failure, label
 from .hostile import classify, classify_insert
 from .loaded import Loaded
-from .pool import Connection, Pool
+from .pool import Connection, Pool, idle
 from .proof import resolve
+from .prover import READ
 
 MAX_FAILURES: Final = 200
 EARLY_BYTES: Final = 1 << 20  # smaller tables are not worth the hand-over to another connection
@@ -76,8 +76,7 @@ class Loader:
         Raises ArtifactError where the text cannot be read on.
         """
         for item in noted(read_dump(blocks, self._known())):
-            if self._early:
-                self._early.begin()
+            self._begin()
             match item:
                 case Statement():
                     self._statement(item)
@@ -92,10 +91,13 @@ class Loader:
                         self.settle()
                         self._switch(target, item.line)
                         self._named = target
-        if self._early:
-            self._early.begin()
+        self._begin()
         self._flush()
         self.settle()
+
+    def _begin(self) -> None:
+        if self._early and self._early.waiting and idle(self.conn):
+            self._early.begin()
 
     def _known(self) -> Iterator[Known | None]:
         """What another pass has found of each COPY by the time we come to it."""
@@ -164,6 +166,8 @@ class Loader:
                 self._flush()
             return
         self._flush()
+        if self.pool and patterns.opens_transaction(item.sql):
+            self.pool.wait(READ)  # what reads tables by other connections waits for its locks
         if patterns.created_database(item.utf8):
             self._create_database(item)
         elif (name := patterns.dropped_database(item.utf8)) and name not in self.facts.created:
@@ -171,7 +175,7 @@ class Loader:
         elif name := patterns.created_tablespace(item.utf8):
             self._create_tablespace(name, item)
         elif self._locks_out(item):
-            self._harmless(item, "the drill's own superuser keeps its password and rights")
+            self._refuse(item, "the drill's own superuser keeps its password and rights", "harmless")
         else:
             self._execute(item)
 
@@ -197,7 +201,7 @@ class Loader:
         self._flush()
         for key in early.settle():
             self._execute(key)
-        if self.conn.info.transaction_status != TransactionStatus.IDLE:
+        if not idle(self.conn):
             return False
         try:
             self._send(item.sql + b" NOT VALID")
@@ -240,22 +244,23 @@ class Loader:
             self._execute(item)
 
     def _inserted(self, item: Statement, rows: int) -> None:
-        if item.sql[:12].upper() == b"INSERT INTO " and (target := patterns.insert_target(item.utf8)):
+        if target := patterns.insert_target(item.utf8, item.schema):
             if not rows and _VALUES.match(item.sql):
                 why = "the server took the INSERT and stored no row"
                 self._record(Failure(item.line, f"INSERT INTO {target}", why, "", "error"))
             key = (self.database, target)
-            if key not in self.loaded.inserted:
-                self._place(key, target)
+            if key not in self.loaded.inserted and not self._place(key, target):
+                self._place(key, patterns.insert_target(item.utf8) or "")  # further on in the search_path
             self.loaded.inserted[key] = self.loaded.inserted.get(key, 0) + rows
             self._written.add(key)
         elif (moved := patterns.set_sequence(item.utf8)) and "." not in moved[0]:
-            self._place((self.database, moved[0]), moved[0])
+            self._place((self.database, patterns.within(moved[0], item.schema)), moved[0])
 
-    def _place(self, key: tuple[str, str], written: str) -> None:
+    def _place(self, key: tuple[str, str], written: str) -> bool:
         """Remember which table a name means here: without a schema only this session's search_path tells."""
         if place := resolve(self.conn, written):
             self.loaded.places[key] = place
+        return place is not None
 
     def _copy(self, item: Copy) -> None:
         index, self._copies = self._copies, self._copies + 1
@@ -290,9 +295,9 @@ class Loader:
                 self._record(failure(item.line, item.entry, item.sql, error))
                 return
             break
-        if item.schema is None:
-            self._place((self._named, item.table), sql.Identifier(item.table).as_string())
-        if self._early and (named := _QUALIFIED.match(item.sql)):
+        if item.schema is None and (place := resolve(self.conn, sql.Identifier(item.table).as_string())):
+            self.loaded.into[index] = place
+        if self._early and idle(self.conn) and (named := _QUALIFIED.match(item.sql)):
             self._early.filled(Filled(index, self._named, self.database, named[1], large))
 
     def _first_rows(self, item: Copy) -> list[bytes]:
@@ -320,16 +325,12 @@ class Loader:
                 self.conn.execute("COMMIT")
             return taken
         finally:
-            if (
-                frozen
-                and not self.conn.closed
-                and self.conn.info.transaction_status != TransactionStatus.IDLE
-            ):
+            if frozen and not self.conn.closed and not idle(self.conn):
                 self.conn.execute("ROLLBACK")
 
     def _truncate(self, statement: bytes) -> bool:
         named = _QUALIFIED.match(statement)
-        if named is None or self.conn.info.transaction_status != TransactionStatus.IDLE:
+        if named is None or not idle(self.conn):
             return False
         if any(database == self.database for database, _ in self._written):
             return False  # the file mixes INSERT and COPY: a table may hold rows already
@@ -367,7 +368,7 @@ class Loader:
         """In the sandbox's own folder: the place that the backup names is on the source's machine."""
         statement = sql.SQL("CREATE TABLESPACE {} LOCATION ''").format(sql.Identifier(name))
         if name in self.loaded.placeholder_tablespaces:
-            self._harmless(item, "the tablespace is there already")
+            self._refuse(item, "the tablespace is there already", "harmless")
         elif self._admin(statement):
             self.loaded.placeholder_tablespaces.append(name)
         else:
@@ -385,13 +386,9 @@ class Loader:
         if gone or (error.sqlstate or "").startswith(_NOT_THE_STATEMENT):
             raise error
 
-    def _refuse(self, item: Statement, message: str) -> None:
+    def _refuse(self, item: Statement, message: str, kind: str = "refused") -> None:
         entry_type = item.entry.type if item.entry else ""
-        self._record(Failure(item.line, label(item.entry, item.sql), message, "", "refused", entry_type))
-
-    def _harmless(self, item: Statement, why: str) -> None:
-        entry_type = item.entry.type if item.entry else ""
-        self._record(Failure(item.line, label(item.entry, item.sql), why, "", "harmless", entry_type))
+        self._record(Failure(item.line, label(item.entry, item.sql), message, "", kind, entry_type))
 
     def _record(self, what: Failure) -> None:
         with self._lock:

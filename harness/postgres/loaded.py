@@ -11,7 +11,8 @@ from .failures import Failure
 class Loaded:
     """What the load did. `copied` and `inserted` count rows as the server reported them.
 
-    `places` tells schema and name of tables that rows went to, by (database, name as written).
+    `places` tells schema and name of tables that rows went to, by (database, name as written); `into` the
+    same of each COPY that names no schema, whose search_path may differ from the next one's.
     """
 
     failures: list[Failure] = field(default_factory=list)
@@ -20,6 +21,7 @@ class Loaded:
     copied: dict[int, int] = field(default_factory=dict)  # index into DumpFacts.tables -> rows
     inserted: dict[tuple[str, str], int] = field(default_factory=dict)  # (database, table as written) -> rows
     places: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    into: dict[int, tuple[str, str]] = field(default_factory=dict)  # index into DumpFacts.tables
     placeholder_roles: list[str] = field(default_factory=list)
     placeholder_tablespaces: list[str] = field(default_factory=list)
     mapped_locales: list[str] = field(default_factory=list)

@@ -27,6 +27,7 @@ _CREATE_EXTENSION: Final = re.compile(
     rb"CREATE EXTENSION (?:IF NOT EXISTS )?(" + _QUOTED + rb"|[\w-]+)", re.I
 )
 _INSERT: Final = re.compile(rb"INSERT INTO (?:ONLY )?(" + _NAME + rb"(?:\." + _NAME + rb")?)", re.I)
+_ALONE: Final = re.compile(_NAME.decode())
 _INDEX: Final = re.compile(rb"CREATE (?:UNIQUE )?INDEX " + _NAME + rb" ON " + _FULL_NAME + rb" USING ", re.I)
 _KEY: Final = re.compile(
     rb"ALTER TABLE (?:ONLY )?"
@@ -40,6 +41,10 @@ _FOREIGN_KEY: Final = re.compile(
     rb"ALTER TABLE (?:ONLY )?" + _FULL_NAME + rb"\s+ADD CONSTRAINT (" + _NAME + rb") FOREIGN KEY\b"
     rb"(?!.*\bNOT (?:VALID|ENFORCED)\b)",
     re.I | re.S,
+)
+_TRANSACTION: Final = re.compile(
+    rb"(?:(BEGIN|START\s+TRANSACTION)|COMMIT|END|ABORT|ROLLBACK(?!\s+(?:(?:WORK|TRANSACTION)\s+)?TO\b))\b",
+    re.I,
 )
 _SETVAL: Final = re.compile(
     rb"SELECT (?:pg_catalog\.)?setval\('((?:[^']|'')+)', (-?\d+)(?:, (true|false))?", re.I
@@ -105,10 +110,15 @@ def created_extension(sql: bytes) -> str | None:
     return unquoted(found[1]) if found else None
 
 
-def insert_target(sql: bytes) -> str | None:
-    """Table of an INSERT as it is written there."""
+def insert_target(sql: bytes, schema: str | None = None) -> str | None:
+    """Table of an INSERT as it is written there; in `schema`, where it names none."""
     found = _INSERT.match(sql)
-    return found[1].decode("utf-8", "replace") if found else None
+    return within(found[1].decode("utf-8", "replace"), schema) if found else None
+
+
+def within(name: str, schema: str | None) -> str:
+    """A name as written, with a schema where it has none of its own."""
+    return f"{schema}.{name}" if schema and _ALONE.fullmatch(name) else name
 
 
 def built_on(sql: bytes) -> str | None:
@@ -124,6 +134,12 @@ def foreign_key(sql: bytes) -> tuple[bytes, bytes] | None:
     """Table (with its schema) and name, as written, of a foreign key whose rows are to be looked at."""
     found = _FOREIGN_KEY.match(sql)
     return (found[1], found[2]) if found else None
+
+
+def opens_transaction(sql: bytes) -> bool | None:
+    """True for what begins a transaction of the text's own, False for what ends it; None for all else."""
+    found = _TRANSACTION.match(sql)
+    return bool(found[1]) if found else None
 
 
 def set_sequence(sql: bytes) -> tuple[str, int, bool] | None:

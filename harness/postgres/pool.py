@@ -13,6 +13,11 @@ import psycopg
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
+def idle(conn: Connection) -> bool:
+    """Whether a connection is open and in no transaction."""
+    return not conn.closed and conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
 class Pool:
     """Up to `workers` threads, each borrowing a connection to the database its work is about.
 
@@ -30,14 +35,14 @@ class Pool:
     def connection(self, database: str) -> Iterator[Connection]:
         """An idle connection, returned afterwards unless it broke."""
         with self._lock:
-            idle = self._idle.setdefault(database, [])
-            conn = idle.pop() if idle else None
+            kept = self._idle.setdefault(database, [])
+            conn = kept.pop() if kept else None
         if conn is None:
             conn = self._connect(database)
         try:
             yield conn
         finally:
-            if conn.closed or conn.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+            if not idle(conn):
                 conn.close()
             else:
                 with self._lock:
@@ -63,7 +68,7 @@ class Pool:
         """Drop work not begun, wait for the rest, close the connections."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         with self._lock:
-            for idle in self._idle.values():
-                for conn in idle:
+            for kept in self._idle.values():
+                for conn in kept:
                     conn.close()
             self._idle.clear()

@@ -57,10 +57,11 @@ class Prover:
 
     def _read(self, index: int) -> None:
         table = self.facts.tables[index]
+        schema, name = self.loaded.into.get(index, (table.schema, table.table))
         try:
             with self.pool.connection(table.database or self.home) as conn:
                 self.rows[index] = table_rows(
-                    conn, self.server, table.schema, table.table, table.columns, table.encoding, table.bytes
+                    conn, self.server, schema, name, table.columns, table.encoding, table.bytes
                 )
         except psycopg.OperationalError:
             raise

@@ -60,13 +60,15 @@ class Source:
             else:
                 parts.append(block)
                 got += len(block)
+        if not got:
+            return False
         self.data, self.pos = b"".join(parts), 0
-        if left > MAX_STATEMENT and got:
+        if left > MAX_STATEMENT:
             raise ArtifactError(
                 f"a single statement or line is larger than {MAX_STATEMENT >> 20} MiB (line {self.line})",
                 remedy="this is no dump that pg_dump writes; look at the file",
             )
-        return got > 0
+        return True
 
     def take(self, to: int) -> bytes:
         """The text up to index `to`; it is read now."""

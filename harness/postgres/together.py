@@ -6,14 +6,15 @@ that of single statements.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-from psycopg.pq import TransactionStatus
+import psycopg
 
 from .dump import Statement
-from .pool import Connection
+from .pool import Connection, idle
 
 _MOST: Final = 500
 _MOST_BYTES: Final = 4 << 20
@@ -22,11 +23,18 @@ _KINDS: Final = (  # what is frequent in dumps, and means the same within a tran
     b"CREATE SEQUENCE ", b"CREATE TABLE ", b"CREATE UNIQUE INDEX ", b"GRANT ", b"INSERT INTO ", b"REVOKE ",
     b"SELECT pg_catalog.setval(", b"SET ",
 )  # fmt: skip
+# Nothing outside a transaction; and what later names mean, which is asked for behind each batch
+_APART: Final = re.compile(
+    rb"SET\s+(?:(?:LOCAL|CONSTRAINTS|TRANSACTION)\s|(?:SESSION\s+)?search_path\b)", re.I
+)
+_SEQUENCES: Final = """
+SELECT seqrelid, pg_catalog.pg_sequence_last_value(seqrelid), seqstart FROM pg_catalog.pg_sequence"""
 
 
 def joins(statement: bytes) -> bool:
     """Whether a statement may go out together with others."""
-    return statement[:26].startswith(_KINDS) or statement[:12].upper() == b"INSERT INTO "
+    plain = statement[:26].startswith(_KINDS) or statement[:12].upper() == b"INSERT INTO "
+    return plain and not _APART.match(statement)
 
 
 @dataclass
@@ -53,9 +61,28 @@ def send(conn: Connection, items: Sequence[Statement]) -> list[int] | None:
 
     Raises psycopg.Error as the server does; nothing has happened then.
     """
-    if len(items) < 2 or conn.info.transaction_status != TransactionStatus.IDLE:
+    if len(items) < 2 or not idle(conn):
         return None
-    with conn.transaction(), conn.pipeline():
-        conn.execute("SET CONSTRAINTS ALL IMMEDIATE")  # alone, each statement is looked at as it ends
-        cursors = [conn.execute(item.sql) for item in items]
+    writes = any(item.sql[:12].upper() == b"INSERT INTO " for item in items)
+    before = conn.execute(_SEQUENCES).fetchall() if writes else []
+    try:
+        with conn.transaction(), conn.pipeline():
+            conn.execute("SET CONSTRAINTS ALL IMMEDIATE")  # alone, each statement is looked at as it ends
+            cursors = [conn.execute(item.sql) for item in items]
+    except psycopg.Error:
+        if before and idle(conn):
+            _rewind(conn, before)
+        raise
     return [cursor.rowcount for cursor in cursors]
+
+
+def _rewind(conn: Connection, before: list[tuple[Any, ...]]) -> None:
+    """Put the sequences back to where they stood, which no transaction does."""
+    now = {row[0]: row for row in conn.execute(_SEQUENCES)}
+    for row in before:
+        oid, last, start = row
+        if now.get(oid, row) != row:
+            place = start if last is None else last
+            conn.execute(
+                "SELECT pg_catalog.setval(%s::oid::regclass, %s, %s)", (oid, place, last is not None)
+            )

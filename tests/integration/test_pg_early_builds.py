@@ -14,7 +14,8 @@ import pytest
 
 from harness import catalog, components
 from harness.drill import drill
-from harness.model import Evidence, Status
+from harness.evidence.record import judge
+from harness.model import Evidence, Status, Verdict
 from harness.postgres import load, together
 from harness.postgres.dump import Statement
 from harness.postgres.patterns import built_on
@@ -125,3 +126,47 @@ def test_a_foreign_key_that_does_not_hold_is_told_as_ever(
     told = [[f for c in e.checks for f in c.findings] for e in (plain, early)]
     assert told[0] == told[1]
     assert [f for f in told[0] if "foreign key" in f.message.lower()]
+
+
+TABLES = "CREATE TABLE public.a (id int NOT NULL, s text);\nCREATE TABLE public.b (id int NOT NULL, a int);\n"
+ROWS = (
+    "COPY public.a (id, s) FROM stdin;\n1\tx\n2\ty\n\\.\nCOPY public.b (id, a) FROM stdin;\n1\t1\n2\t2\n\\.\n"
+)
+KEYS = (
+    "ALTER TABLE ONLY public.a ADD CONSTRAINT a_pk PRIMARY KEY (id);\n"
+    "ALTER TABLE ONLY public.b ADD CONSTRAINT b_a FOREIGN KEY (a) REFERENCES public.a(id);\n"
+)
+FUNCTIONS = (
+    "SELECT pg_catalog.set_config('search_path', '', false);\n"
+    "CREATE FUNCTION public.g(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 + 1';\n"
+    "CREATE FUNCTION public.f(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN {}($1); END';\n"
+)
+INDEX = "CREATE INDEX i ON public.a USING btree (public.f(id));\n"
+
+
+@pytest.mark.parametrize("early", [0, load.EARLY_BYTES], ids=["early", "as it is"])
+@pytest.mark.parametrize(
+    ("middle", "good"),
+    [
+        (f"BEGIN;\n{TABLES}{ROWS}{KEYS}COMMIT;\n", True),
+        (f"{TABLES}BEGIN;\n{ROWS}COMMIT;\n{KEYS}", True),
+        (f"{TABLES}START TRANSACTION;\n{ROWS}{KEYS}END;\n", True),
+        (f"{TABLES}BEGIN;\n{ROWS}ROLLBACK;\n{KEYS}", False),
+        (f"{TABLES}BEGIN;\n{ROWS}{KEYS}", False),
+        (f"{FUNCTIONS.format('public.g')}{TABLES}{ROWS}{INDEX}", True),
+        (f"{FUNCTIONS.format('g')}{TABLES}{ROWS}{INDEX}", False),
+    ],
+)
+def test_the_texts_own_transaction_and_search_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, middle: str, good: bool, early: int
+) -> None:
+    """Other connections neither wait for the text's own locks nor find more than its session does."""
+    monkeypatch.setattr(load, "EARLY_BYTES", early)
+    backup = tmp_path / "own.sql"
+    backup.write_text(
+        "--\n-- PostgreSQL database dump\n--\n\n-- Dumped from database version 15.18\n"
+        f"-- Dumped by pg_dump version 15.18\n\n{middle}\n--\n-- PostgreSQL database dump complete\n--\n"
+    )
+    began = time.monotonic()
+    assert (judge(_drill(backup)).verdict is Verdict.PASS) == good
+    assert time.monotonic() - began < 30

@@ -25,12 +25,21 @@ FAIL = {
     "rows that violate a key": "INSERT INTO public.t1 VALUES (1);\nINSERT INTO public.t1 VALUES (1);",
     "a child before its parent": "ALTER TABLE public.t1 ADD FOREIGN KEY (id) REFERENCES public.t2"
     " DEFERRABLE INITIALLY DEFERRED;\nINSERT INTO public.t1 VALUES (1);\nINSERT INTO public.t2 VALUES (1);",
+    "deferred until no transaction's end": "ALTER TABLE public.t1 ADD FOREIGN KEY (id) REFERENCES public.t2"
+    " DEFERRABLE;\nSET CONSTRAINTS ALL DEFERRED;\nINSERT INTO public.t1 VALUES (1);"
+    "\nINSERT INTO public.t2 VALUES (1);",
+    "a setting of no transaction": "SET search_path = '';\nSET LOCAL search_path = public;\n"
+    "CREATE TABLE u ();",
     "a schema in the wrong order": "CREATE TABLE gone.t (id int);\nCREATE SCHEMA gone;",
 }
 PASS = {
     "a missing role": "ALTER TABLE public.t1 OWNER TO nobody_made_me;\nGRANT SELECT ON public.t1 TO nor_me;",
     "a transaction of the text's own": "BEGIN;\nCREATE TABLE public.own (id int);\nCOMMIT;",
     "what no transaction may hold": "CREATE INDEX CONCURRENTLY i ON public.t1 (s);",
+    "numbers from a sequence": "CREATE TABLE public.s (id serial PRIMARY KEY, s text);\n"
+    "CREATE TABLE public.of (s int REFERENCES public.s);\nBEGIN;\nCOMMIT;\n"
+    "INSERT INTO public.s (s) VALUES ('one');\nINSERT INTO public.of VALUES (1);\n"
+    "ALTER TABLE public.s OWNER TO nobody_made_me;",
     "a setting for what follows": "SET search_path = public;\nCREATE TABLE u ();\nSET search_path = '';",
 }
 

@@ -64,6 +64,16 @@ def test_copy_rows_are_taken_as_they_stand():
     assert after.line == 8
 
 
+@pytest.mark.parametrize("rows", [b"\\.x", b"a\n\\.\\N", b"a\n\\.x\n\\.yz\n"])
+@pytest.mark.parametrize("step", [1, 2, 3, 100])
+def test_rows_like_a_terminator_are_kept_to_the_texts_last_byte(rows, step, monkeypatch):
+    monkeypatch.setattr(text_module, "_CHUNK", 1)
+    text = b"COPY t FROM stdin;\n" + rows
+    copy = next(read_dump(text[i : i + step] for i in range(0, len(text), step)))
+    assert b"".join(copy.data) == rows
+    assert copy.data.bytes == len(rows)
+
+
 def test_rows_nobody_reads_are_skipped():
     items = list(read_dump([b"COPY t FROM stdin;\n1\n2;\n\\.\nSELECT 1;"]))
     assert [type(i) for i in items] == [Copy, Statement]
