@@ -15,7 +15,15 @@ from ..errors import ArtifactError
 from ..model import Severity
 from . import patterns
 from .dump import Copy, Entry, Header, Item, Meta, Statement, read_dump
-from .hostile import Danger, changes_rows_late, classify, classify_insert, classify_meta
+from .hostile import (
+    Danger,
+    changes_reading,
+    changes_rows_late,
+    classify,
+    classify_insert,
+    classify_meta,
+    fires,
+)
 
 if TYPE_CHECKING:
     from .physical import BaseBackup
@@ -89,6 +97,7 @@ class DumpFacts:
     hollow: list[Entry] = field(default_factory=list)  # announced by the TOC, but nothing follows
     trailing: int = 0  # bytes behind the compressed data
     unguarded: bool = False  # rows come in past triggers, so past foreign keys
+    unsettled: bool = False  # rows that are in may read otherwise later: an early proof of them is void
     late_writes: bool = False  # something besides COPY and INSERT may change rows
     problem: ArtifactError | None = None
     base: BaseBackup | None = None  # what a physical backup says instead
@@ -136,6 +145,7 @@ class _State:
 
     database: str = ""
     ordered: bool = False  # another tablespace, role or encoding is set: keep to the order of the text
+    fires: bool = False  # triggers or rules stand, which rows to come may set off
     own: bool = False  # in a transaction of the text's own, which may come to nothing
     announced: Entry | None = None  # the last TOC entry, while nothing has followed it
     foreign: list[tuple[int, str, str]] = field(default_factory=list)  # line, verb, other database
@@ -164,6 +174,7 @@ def noted(items: Iterable[Item], facts: DumpFacts) -> Iterator[Item]:
                 _danger(facts, item.line, classify(item.sql))
                 digest = xxhash.xxh3_128()
                 item.data.watch(digest.update)
+                facts.unsettled = facts.unsettled or state.fires or item.schema is None
                 yield item
                 for _ in item.data:  # what the reader left
                     pass
@@ -237,7 +248,7 @@ def _connect(facts: DumpFacts, meta: Meta, state: _State) -> str | None:
     _danger(facts, meta.line, classify_meta(meta.text))
     name = patterns.connect_target(meta.text)
     if name:
-        state.own = False
+        state.own = state.fires = False
         state.foreign.append((meta.line, "connects to", name))
     if name and name not in facts.databases:
         facts.databases.append(name)
@@ -267,10 +278,13 @@ def _statement(facts: DumpFacts, item: Statement, state: _State) -> None:
         if target := patterns.insert_target(sql, item.schema):
             key = (state.database, target)
             facts.inserts[key] = facts.inserts.get(key, 0) + 1
+        facts.unsettled = facts.unsettled or state.fires
         _danger(facts, item.line, classify_insert(sql))
         return
     _danger(facts, item.line, classify(sql))
     facts.late_writes = facts.late_writes or changes_rows_late(sql)
+    facts.unsettled = facts.unsettled or changes_reading(sql, bool(facts.tables))
+    state.fires = state.fires or fires(sql)
     facts.unguarded = facts.unguarded or bool(_UNGUARDED.match(sql))
     if start.startswith(b"SELECT"):
         _called(facts, sql, state, item.schema)

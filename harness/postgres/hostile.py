@@ -51,6 +51,26 @@ _OWN_SELECTS: Final = re.compile(  # what pg_dump itself calls
     rb"|SELECT\s+CASE WHEN EXISTS\(SELECT 1 FROM pg_catalog.pg_largeobject_metadata",
     re.I,
 )
+_NAME: Final = rb'(?:"(?:[^"]|"")+"|[^\s."(]+)'
+_ALTER_TABLE: Final = re.compile(rb"ALTER\s+(?:FOREIGN\s+)?TABLE\s", re.I)
+_AS_PG_DUMP: Final = re.compile(  # what it writes of a table behind rows
+    rb"ALTER (?:FOREIGN )?TABLE (?:IF EXISTS )?(?:ONLY )?" + _NAME + rb"(?:\." + _NAME + rb")?\s+"
+    rb"(?:ADD (?:CONSTRAINT|PRIMARY KEY|UNIQUE|FOREIGN KEY|CHECK|EXCLUDE)\b|OWNER TO |(?:ENABLE|DISABLE|FORCE"
+    rb"|NO FORCE) |CLUSTER ON |REPLICA IDENTITY |ATTACH PARTITION |SET \(|VALIDATE CONSTRAINT |INHERIT "
+    rb"|ALTER (?:COLUMN )?" + _NAME + rb" (?:SET (?:STATISTICS|STORAGE|DEFAULT|NOT NULL|COMPRESSION|\()"
+    rb"|DROP DEFAULT|ADD GENERATED ))",
+    re.I,
+)
+_RENAMES: Final = re.compile(rb"\sRENAME\s|\sSET\s+SCHEMA\s", re.I)
+_EVENTS: Final = re.compile(rb"CREATE\s+EVENT\s+TRIGGER\s", re.I)
+_ALTER_TYPE: Final = re.compile(rb"ALTER\s+(?:TYPE|DOMAIN)\s(?!.*\sOWNER\s+TO\s)", re.I | re.S)
+_FILLS: Final = re.compile(  # runs a query
+    rb"CREATE\s+(?:MATERIALIZED\s+VIEW"
+    rb"|(?:(?:LOCAL|GLOBAL|TEMP|TEMPORARY|UNLOGGED)\s+)*TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?"
+    + _NAME + rb"(?:\." + _NAME + rb")?\s+AS)\s",
+    re.I,
+)  # fmt: skip
+_FIRES: Final = re.compile(rb"CREATE\s+(?:OR\s+REPLACE\s+)?(?:(?:CONSTRAINT\s+)?TRIGGER|RULE)\s", re.I)
 _SUBSCRIPTION: Final = re.compile(rb"\bconnect\s*=\s*'?(?:false|off|0|no)\b", re.I)
 _ENABLE: Final = re.compile(rb"ALTER\s+SUBSCRIPTION\s.*\s(?:ENABLE|REFRESH)", re.I | re.S)
 
@@ -288,3 +308,28 @@ def changes_rows_late(statement: bytes) -> bool:
     if name == b"SELECT":
         return not _OWN_SELECTS.match(statement)
     return name in (b"UPDATE", b"DELETE", b"MERGE", b"TRUNCATE", b"DO", b"CALL", b"WITH", b"EXECUTE")
+
+
+def changes_reading(statement: bytes, rows: bool) -> bool:
+    """True for what may change how rows read that are in (`rows`: some are): drops, renames, other types.
+
+    What pg_dump writes of a table behind its rows is known, so that all else counts. An event trigger counts
+    wherever it is made: pg_dump makes it last.
+    """
+    if not rows:
+        return bool(_EVENTS.match(statement))
+    word = _WORD.match(statement)
+    name = word[0].upper() if word else b""
+    if name == b"ALTER":
+        if _ALTER_TABLE.match(statement):
+            return not _AS_PG_DUMP.match(statement)
+        return bool(_RENAMES.search(bare(statement))) or bool(_ALTER_TYPE.match(statement))
+    if name == b"CREATE":
+        filled = _FILLS.match(statement) and not statement.upper().endswith(b"WITH NO DATA")
+        return bool(filled or _EVENTS.match(statement))
+    return name == b"DROP"
+
+
+def fires(statement: bytes) -> bool:
+    """True for a trigger or rule: whatever rows come after it may change others."""
+    return bool(_FIRES.match(statement))

@@ -170,3 +170,45 @@ def test_the_texts_own_transaction_and_search_path(
     began = time.monotonic()
     assert (judge(_drill(backup)).verdict is Verdict.PASS) == good
     assert time.monotonic() - began < 30
+
+
+TRIGGER = (
+    "CREATE FUNCTION public.clear() RETURNS trigger LANGUAGE plpgsql AS"
+    " 'BEGIN DELETE FROM public.a; RETURN NULL; END';\nCREATE TABLE public.w (x int);\n"
+)
+ON_W = "CREATE TRIGGER t AFTER INSERT ON public.w FOR EACH ROW EXECUTE FUNCTION public.clear();\n"
+EVENT = (
+    "CREATE FUNCTION public.e() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN DELETE FROM public.a;"
+    " END';\nCREATE EVENT TRIGGER e ON ddl_command_end WHEN TAG IN ('CREATE TYPE') EXECUTE FUNCTION public.e();\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "good"),
+    [
+        ("", "ALTER TABLE public.a ALTER COLUMN s TYPE text USING s || 'z';\n", False),
+        ("", "ALTER TABLE public.a ALTER COLUMN s TYPE varchar(10);\n", True),
+        ("", "ALTER TABLE public.a DROP COLUMN s;\n", False),
+        ("", "ALTER TABLE public.a RENAME COLUMN s TO r;\n", False),
+        ("", "ALTER TABLE public.a RENAME TO c;\n", False),
+        ("", "CREATE SCHEMA o;\nALTER TABLE public.a SET SCHEMA o;\n", False),
+        ("", "DROP TABLE public.a;\n", False),
+        ("", "CREATE TABLE public.x AS WITH d AS (DELETE FROM public.a RETURNING *) TABLE d;\n", False),
+        (TRIGGER, f"{ON_W}INSERT INTO public.w VALUES (1);\n", False),
+        (TRIGGER + ON_W, "COPY public.w (x) FROM stdin;\n1\n\\.\n", False),
+        (TRIGGER + ON_W, "COPY public.w (x) FROM stdin;\n\\.\n", True),
+        (EVENT, "CREATE TYPE public.ty AS ENUM ('x');\n", False),
+        ("", "SET search_path = public;\nCOPY a (id, s) FROM stdin;\n3\tz\n\\.\n", True),
+        ("", KEYS, True),
+    ],
+)
+def test_what_changes_rows_that_were_read_already(tmp_path: Path, first: str, later: str, good: bool) -> None:
+    """Rows are read back while the load goes on; what may change them afterwards makes them read again."""
+    views = "".join(f"CREATE VIEW public.v{n} AS SELECT {n} AS x;\n" for n in range(60))  # time to read them
+    backup = tmp_path / "late.sql"
+    backup.write_text(
+        "--\n-- PostgreSQL database dump\n--\n\n-- Dumped from database version 15.18\n"
+        f"-- Dumped by pg_dump version 15.18\n\n{TABLES}{first}{ROWS}{views}{later}"
+        "\n--\n-- PostgreSQL database dump complete\n--\n"
+    )
+    assert (judge(_drill(backup)).verdict is Verdict.PASS) == good

@@ -3,7 +3,14 @@
 import pytest
 
 from harness.model import Severity
-from harness.postgres.hostile import bare, changes_rows_late, classify, classify_insert, classify_meta
+from harness.postgres.hostile import (
+    bare,
+    changes_reading,
+    changes_rows_late,
+    classify,
+    classify_insert,
+    classify_meta,
+)
 
 REFUSED = [
     ("COPY t TO PROGRAM 'sh'", "program"),
@@ -186,3 +193,29 @@ def test_settings_of_psql_harm_nobody(text):
 def test_settings_that_change_what_is_sent_are_critical(text):
     danger = classify_meta(text)
     assert danger is not None and danger.severity is Severity.CRITICAL
+
+
+@pytest.mark.parametrize(
+    ("sql", "changes"),
+    [
+        ('ALTER TABLE ONLY "A b"."c d" ADD CONSTRAINT x CHECK (true)', False),
+        ("ALTER TABLE ONLY public.a\n    ADD CONSTRAINT x PRIMARY KEY (id)", False),
+        ("ALTER TABLE public.a ENABLE ROW LEVEL SECURITY", False),
+        ("ALTER TABLE ONLY public.a REPLICA IDENTITY FULL", False),
+        ("ALTER TABLE public.a ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (START 1)", False),
+        ("ALTER INDEX public.i ATTACH PARTITION public.j", False),
+        ("ALTER TYPE public.e OWNER TO x", False),
+        ("CREATE MATERIALIZED VIEW m AS SELECT 1 WITH NO DATA", False),
+        ("CREATE TABLE public.a (id int)", False),
+        ("ALTER TABLE public.a ALTER COLUMN s DROP EXPRESSION", True),
+        ("ALTER TABLE a RENAME TO b", True),
+        ("ALTER SCHEMA a RENAME TO b", True),
+        ("ALTER TYPE public.e RENAME VALUE 'a' TO 'b'", True),
+        ("CREATE MATERIALIZED VIEW m AS SELECT 1", True),
+        ("CREATE TABLE public.a AS SELECT 1", True),
+        ("CREATE EVENT TRIGGER e ON ddl_command_end", True),
+        ("DROP VIEW x", True),
+    ],
+)
+def test_what_may_change_rows_that_are_in(sql, changes):
+    assert changes_reading(sql.encode(), rows=True) == changes
