@@ -126,13 +126,11 @@ def run_checks(
         if item.formats and artifact is not None and artifact.format not in item.formats:
             continue  # not about backups of this kind at all
         began, status, reason = time.perf_counter(), Status.PASS, None
-        findings: tuple[Finding, ...] = ()
+        findings: list[Finding] = []  # what was found stays found, however the check ends
         try:
             if item.needs_server and not subject.restored:
                 raise NotRun(not_restored)
-            findings = tuple(item.run(subject))
-            if any(f.severity.rank >= fail_on.rank for f in findings):
-                status = Status.FAIL
+            findings.extend(item.run(subject))
         except NotRun as skip:
             status, reason = Status.NOT_RUN, skip.reason
             if skip.blocking:
@@ -142,6 +140,8 @@ def run_checks(
         except Exception as broken:
             status = Status.ERROR
             reason = f"the check itself broke with {broken_at(broken)}; please report this"
+        if status is not Status.ERROR and any(f.severity.rank >= fail_on.rank for f in findings):
+            status = Status.FAIL
         results.append(
             CheckResult(
                 item.id,
@@ -151,7 +151,7 @@ def run_checks(
                 item.origin,
                 item.severity,
                 round(time.perf_counter() - began, 4),
-                findings,
+                tuple(findings),
                 reason,
                 item.controls,
             )
