@@ -85,7 +85,7 @@ def keys_arrived(self: Check, subject: RedisSubject) -> Iterator[Finding]:
 def values_arrived(self: Check, subject: RedisSubject) -> Iterator[Finding]:
     """Every key has the type and the value it has in the file; streams keep groups and pending entries."""
     found, _, where = _against_file(subject)
-    yield from differences.contents(self, found, where)
+    yield from differences.contents(self, found, where, untold=Severity.INFO)
 
 
 @check("redis.expiry-arrived", proves="data", severity="critical", remedy=_TRY)

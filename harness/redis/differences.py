@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from ..check import Check
-from ..model import Finding
+from ..model import Finding, Severity
 from .digest import RECORD
 from .spool import Differences, Spool
 
@@ -14,7 +14,9 @@ _MOST = 12
 Labels = Counter[tuple[str, str, int]]
 
 
-def grouped(self: Check, labels: Labels, what: str, remedy: str | None = None) -> Iterator[Finding]:
+def grouped(
+    self: Check, labels: Labels, what: str, remedy: str | None = None, severity: Severity | None = None
+) -> Iterator[Finding]:
     """One finding per kind of key; what goes beyond a dozen is summed up in one more.
 
     `what` says what is wrong with `{n}` keys, e.g. "{n} keys are missing".
@@ -26,12 +28,13 @@ def grouped(self: Check, labels: Labels, what: str, remedy: str | None = None) -
             f"{what.format(n=_keys(count))} ({type_name})",
             observed=_keys(count),
             remedy=remedy,
+            severity=severity,
         )
     if len(most) > _MOST + 1:
         rest = most[_MOST:]
         count = sum(n for _, n in rest)
         text = f"{what.format(n=_keys(count))} of {len(rest)} more kinds"
-        yield self.finding("other keys", text, observed=_keys(count), remedy=remedy)
+        yield self.finding("other keys", text, observed=_keys(count), remedy=remedy, severity=severity)
 
 
 def presence(self: Check, found: Differences, expected: Spool, where: str) -> Iterator[Finding]:
@@ -67,8 +70,10 @@ def _per_database(spool: Spool) -> Counter[int]:
     return counts
 
 
-def contents(self: Check, found: Differences, where: str) -> Iterator[Finding]:
-    """Keys of another type or with another value."""
+def contents(
+    self: Check, found: Differences, where: str, untold: Severity = Severity.MEDIUM
+) -> Iterator[Finding]:
+    """Keys of another type or with another value; how bad it is that some cannot be compared (`untold`)."""
     yield from grouped(self, found.type, f"{{n}} of another type {where}")
     yield from grouped(self, found.value, f"{{n}} with another value {where}")
     modules = Counter({label: n for label, n in found.side.items() if label[1] == "module"})
@@ -79,6 +84,13 @@ def contents(self: Check, found: Differences, where: str) -> Iterator[Finding]:
     )
     yield from grouped(
         self, found.side - streams - modules, f"fields expire at another time in {{n}} {where}"
+    )
+    yield from grouped(
+        self,
+        found.untold,
+        f"fields expired since then in {{n}}, which cannot be compared {where}",
+        "nothing to do, if such fields are short-lived; take backup and manifest at one moment",
+        untold,
     )
 
 

@@ -126,7 +126,8 @@ class Differences:
     Each counter's keys are (kind of key, type, database). `moved` are keys that came back in another
     database; `side` differs in hash-field expiry, a stream's groups or what a module wrote, while the content
     proper agrees.
-    `expired` counts keys left out because their time had come.
+    `expired` counts keys left out because their time had come; `untold` are hashes that differ, but whose
+    fields' time had come on one side: what else differs in them cannot be told.
     """
 
     missing: Counter[tuple[str, str, int]] = field(default_factory=Counter)
@@ -137,6 +138,7 @@ class Differences:
     side: Counter[tuple[str, str, int]] = field(default_factory=Counter)
     expiry: Counter[tuple[str, str, int]] = field(default_factory=Counter)
     expiry_lost: Counter[tuple[str, str, int]] = field(default_factory=Counter)
+    untold: Counter[tuple[str, str, int]] = field(default_factory=Counter)
     compared: int = 0
     expired: int = 0
 
@@ -236,9 +238,9 @@ def _pair(left: bytes, right: bytes | None, expected: Spool, past_ms: int, found
     gone = [r[6] != NEVER and r[6] <= past_ms for r in (a, b)]  # the time of fields had come
     if a[2] != b[2]:
         found.type[label] += 1
-    elif a[3] != b[3] and not any(gone):
-        found.value[label] += 1
-    elif a[3] == b[3] and a[4] != b[4] and not gone[0] and not _untold(a, b):
+    elif a[3] != b[3]:
+        (found.untold if any(gone) else found.value)[label] += 1
+    elif a[4] != b[4] and not gone[0] and not _untold(a, b):
         found.side[label] += 1
     if a[5] != b[5]:
         found.expiry[label] += 1
