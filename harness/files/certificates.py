@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from codecs import BOM_UTF8
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -31,6 +32,7 @@ _KEY: Final = re.compile(
     rb"-----END (?:[A-Z0-9]+ ){0,3}PRIVATE KEY-----"
 )
 _CERTIFICATE_NAME: Final = re.compile(r"\.(crt|cer|der|cert)$")
+_PEM_NAME: Final = re.compile(r"\.(crt|cer|cert|pem|key)$")
 _CHAIN_NAME: Final = re.compile(
     r"(root)?[-_]?ca([-_]?(cert|bundle|chain))?|chain\d*|bundle|root|intermediate|issuer"
 )
@@ -64,7 +66,8 @@ class KeyFile:
 
 def read_certificates(name: str, data: bytes) -> CertificateFile | None:
     """The certificates of a file, PEM or DER; None when it is no certificate file."""
-    blocks = _CERTIFICATE.findall(data)
+    places = list(_CERTIFICATE.finditer(data))
+    blocks = [place[0] for place in places]
     if not blocks and b"-----BEGIN" not in data and _CERTIFICATE_NAME.search(name):
         return _der(name, data)
     if not blocks:
@@ -73,8 +76,13 @@ def read_certificates(name: str, data: bytes) -> CertificateFile | None:
         if _CERTIFICATE_NAME.search(name) and not _KEY.search(data):
             return CertificateFile(name, (), "holds no certificate")
         return None
-    found = []
-    for block in blocks:
+    found: list[x509.Certificate] = []
+    for place, block in zip(places, blocks, strict=True):
+        if _PEM_NAME.search(name) and not _begins_line(data, place.start()):
+            what = (
+                f"certificate {len(found) + 1} in it does not begin on a line of its own: OpenSSL refuses it"
+            )
+            return CertificateFile(name, tuple(found), what)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # odd serial numbers are old authorities', not a finding
@@ -82,6 +90,11 @@ def read_certificates(name: str, data: bytes) -> CertificateFile | None:
         except ValueError:
             return CertificateFile(name, tuple(found), f"certificate {len(found) + 1} in it is damaged")
     return CertificateFile(name, tuple(found))
+
+
+def _begins_line(data: bytes, start: int) -> bool:
+    """OpenSSL looks at lines: not so of files that were joined without a line end between them."""
+    return start == 0 or data[start - 1 : start] in (b"\n", b"\r") or data[:start] == BOM_UTF8
 
 
 def _standard(block: bytes) -> bytes:
@@ -107,6 +120,8 @@ def read_key(name: str, data: bytes) -> KeyFile | None:
             return KeyFile(name, _public(load_der_private_key(data, None)))
         except (ValueError, TypeError, UnsupportedAlgorithm):
             return KeyFile(name, trouble="holds no private key")
+    if _PEM_NAME.search(name) and not _begins_line(data, block.start()):
+        return KeyFile(name, trouble="does not begin on a line of its own: OpenSSL refuses it")
     if b"ENCRYPTED" in block[1] or b"Proc-Type: 4,ENCRYPTED" in block[0]:
         return KeyFile(name, encrypted=True)
     load = load_ssh_private_key if b"OPENSSH" in block[1] else load_pem_private_key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -30,6 +31,10 @@ def compose_files(self: Check, subject: RestoredFiles) -> Iterator[Finding]:
     """Compose accepts the compose files, each alone and laid over one another."""
     files = _compose_files(subject)
     for file in files:
+        if not _is_unicode(subject.data(file.name)):
+            yield self.finding(
+                file.name, f"Compose does not accept {file.name}: it is not UTF-8, which YAML has to be"
+            )
         for place, message in file.troubles:
             yield self.finding(
                 place, f"Compose does not accept {file.name}: {place.partition(' ')[2]} {message}"
@@ -43,6 +48,14 @@ def compose_files(self: Check, subject: RestoredFiles) -> Iterator[Finding]:
             yield self.finding(
                 place, f"the service {place.rsplit('.', 1)[-1]} {message}", severity=Severity.HIGH
             )
+
+
+def _is_unicode(data: bytes) -> bool:
+    try:
+        data.decode("utf-16" if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 @check(

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from ..check import Check, NotRun, check
 from ..model import Finding, Severity
-from . import nginx
+from . import nginx, nginx_rules
 from .layout import is_compose, is_nginx
 from .restore import RestoredFiles
 
 _FILES = ("ssl_certificate", "ssl_certificate_key", "ssl_trusted_certificate", "ssl_client_certificate",
-          "ssl_dhparam", "auth_basic_user_file")  # fmt: skip
+          "ssl_dhparam", "auth_basic_user_file", "ssl_password_file")  # fmt: skip
 
 
 def configurations(subject: RestoredFiles) -> list[str]:
@@ -36,6 +37,11 @@ def nginx_syntax(self: Check, subject: RestoredFiles) -> Iterator[Finding]:
     for name in configurations(subject):
         text = subject.text(name)
         modules = own_modules or "load_module" in text
+        if subject.data(name).startswith(BOM_UTF8):
+            yield self.finding(
+                f"{name}:1",
+                f"nginx does not accept {name}: it takes the byte order mark at its start for a directive",
+            )
         for trouble in nginx.parse(text).troubles:
             place = f"{name}:{trouble.line}" if trouble.line else name
             if trouble.unknown or (modules and "unknown" in trouble.message):
@@ -70,12 +76,15 @@ def nginx_references(self: Check, subject: RestoredFiles) -> Iterator[Finding]:
     claims = any(file.name.startswith("ssl/") for file in subject.facts.files())
     for name in configurations(subject):
         for one in nginx.walk(nginx.parse(subject.text(name)).directives):
-            path = one["args"][0] if one["directive"] in _FILES and one["args"] else ""
+            path = one["args"][0] if one["directive"] in (*_FILES, "include") and one["args"] else ""
             if not path or "$" in path or path.startswith(("data:", "engine:")):
+                continue
+            included = one["directive"] == "include"
+            if included and (re.search(r"[*?\[]", path) or nginx_rules.comes_with_nginx(path)):
                 continue
             if PurePosixPath(path).name not in held:
                 yield self.finding(
                     f"{name}:{one['line']}",
                     f"{one['directive']} names {path}, which is not in the backup",
-                    severity=None if claims else Severity.MEDIUM,
+                    severity=None if claims and not included else Severity.MEDIUM,
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import shutil
 from collections.abc import Iterator
@@ -14,6 +15,11 @@ from .layout import is_script
 from .restore import RestoredFiles
 
 _SHELLS = ("bash", "dash", "sh", "ksh")
+_INTERPRETER = re.compile(
+    rb"(ba|da|a|k|mk|pdk|z|c|tc|fi)?sh|busybox|python[\d.]*|pypy\d*|node(js)?|deno|bun|perl[\d.]*|ruby|"
+    rb"php[\d.]*|[gmn]?awk|sed|make|expect|tclsh|lua[\d.]*|pwsh|env|true|false|osascript|Rscript|psql|nix-shell|"
+    rb"uv|npx|tsx|bats|fish|rc|execlineb|with-contenv|jq|ansible-playbook|openrc-run|runscript"
+)
 
 
 def _scripts(subject: RestoredFiles) -> list[tuple[Entry, bytes]]:
@@ -49,12 +55,20 @@ def script_syntax(self: Check, subject: RestoredFiles) -> Iterator[Finding]:
             )
             looked += 1
             continue
+        if b"\0" in data:
+            yield self.finding(file.name, f"{file.name} holds NUL bytes: it is no text")
+            looked += 1
+            continue
         own = shutil.which(_shell(data))
         bash = shutil.which("bash")
         if not own and not bash:
             continue
         looked += 1
         trouble = _refusal(own or bash or "", data)
+        if trouble is None and bash and _ends_in_text(bash, data):
+            yield self.finding(
+                file.name, f"{file.name} ends inside a text (<<) whose last line is not there: it was cut"
+            )
         if trouble is None:
             continue
         # Where sh is bash, a script for sh with bash's own syntax runs all the same.
@@ -74,11 +88,20 @@ def _refusal(shell: str, script: bytes) -> str | None:
     # On standard input, so that no name of the backup stands on a command line. -n does not run `shopt`,
     # so extended patterns are switched on for scripts that do it themselves.
     argv = [shell, "-O", "extglob", "-n"] if shell.endswith("/bash") else [shell, "-n"]
-    done = process.run(argv, timeout_s=10, input=script, env={"BASH_ENV": "", "ENV": ""})
+    done = process.run(argv, timeout_s=10, input=script, env={"BASH_ENV": "", "ENV": "", "LC_ALL": "C"})
     if not done.code:
         return None
     line = re.search(rb"(?:line |: )(\d+):", done.stderr)
     return line[1].decode() if line else ""
+
+
+def _ends_in_text(bash: str, script: bytes) -> bool:
+    """Whether a here-document has no end, which no shell takes for an error."""
+    if b"<<" not in script:
+        return False
+    argv = [bash, "-O", "extglob", "-n"]
+    done = process.run(argv, timeout_s=10, input=script, env={"BASH_ENV": "", "ENV": "", "LC_ALL": "C"})
+    return b"delimited by end-of-file" in done.stderr
 
 
 @check(
@@ -90,7 +113,25 @@ def _refusal(shell: str, script: bytes) -> str | None:
 def script_modes(self: Check, subject: RestoredFiles) -> Iterator[Finding]:
     """Scripts can be run: the run bit is set, and the first line names an interpreter."""
     for file, data in _scripts(subject):
-        if not data.startswith(b"#!"):
+        interpreter = re.match(rb"#!\s*(?:\S*/env\s+(?:-S\s+)?)?(?:[\w.+-]*/)*([\w.+-]+)", data)
+        if interpreter and not _INTERPRETER.fullmatch(interpreter[1]):
+            name = interpreter[1][:40].decode("ascii", "replace")
+            near = difflib.get_close_matches(name, _SHELLS, 1, 0.7)
+            yield self.finding(
+                f"{file.name}:1",
+                f"{file.name} names an interpreter that is not in use anywhere"
+                + (f": is {near[0]} meant?" if near else ""),
+                severity=None if near else Severity.MEDIUM,
+                observed=name,
+            )
+        if not data.strip():
+            yield self.finding(
+                file.name,
+                f"{file.name} is empty",
+                severity=Severity.CRITICAL,
+                remedy="the copy failed (disk full?); take the backup again",
+            )
+        elif not data.startswith(b"#!"):
             if file.mode & 0o100:
                 yield self.finding(
                     f"{file.name}:1",

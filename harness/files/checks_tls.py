@@ -197,8 +197,28 @@ def certificate_key(self: Check, subject: RestoredFiles) -> Iterator[Finding]:
                     f"{key.name} belongs to no certificate in the backup",
                     severity=Severity.MEDIUM,
                 )
+    yield from _locked(self, subject, [key for key in keys if key.encrypted])
     if all(key.encrypted for key in keys):
         raise NotRun("every private key is encrypted: whether they fit the certificates was not looked at")
+
+
+def _locked(self: Check, subject: RestoredFiles, keys: list[tls.KeyFile]) -> Iterator[Finding]:
+    """Keys that nobody can use without a passphrase, which is in no backup."""
+    used = {PurePosixPath(path).name for site in _sites(subject) for path in site.keys}
+    helped = any("ssl_password_file" in subject.text(name) for name in subject.named(is_nginx))
+    for key in keys:
+        asks = PurePosixPath(key.name).name in used and not helped
+        yield self.finding(
+            key.name,
+            f"{key.name} is encrypted: "
+            + (
+                "nginx asks for its passphrase and does not start by itself"
+                if asks
+                else "it needs a passphrase"
+            ),
+            severity=None if asks else Severity.MEDIUM,
+            remedy="keep the passphrase in escrow, and name it to nginx (ssl_password_file)",
+        )
 
 
 def _stem(name: str) -> str:

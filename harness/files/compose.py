@@ -19,7 +19,7 @@ from .compose_rules import BLOCK_KEYS, SERVICE_KEYS, TOP_KEYS, shape_trouble
 
 _NAME: Final = re.compile(r"^[a-zA-Z0-9._-]+$")
 _VARIABLE: Final = re.compile(
-    r"\$(?:(?P<escaped>\$)|(?P<plain>[_a-zA-Z]\w*)|\{(?P<name>[_a-zA-Z]\w*)(?P<sign>:?[-?+])?|(?P<bad>\{))"
+    r"\$(?:(?P<escaped>\$)|(?P<plain>[_a-zA-Z]\w*)|\{(?P<name>[_a-zA-Z]\w*)(?:(?P<sign>:?[-?+])|\})|(?P<bad>\{))"
 )
 
 
@@ -73,7 +73,7 @@ def read(name: str, text: str) -> ComposeFile:
         data = yaml.load(text, _Loader)  # noqa: S506 - derives from SafeLoader
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
-        return ComposeFile(name, troubles=((f"{name}:{line}", f"is not valid YAML: {error.problem}"),))
+        return ComposeFile(name, troubles=((f"{name}:{line}", f"is not valid YAML: {_plain(error)}"),))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         return ComposeFile(name, troubles=((name, f"is not valid YAML ({type(error).__name__})"),))
     if not isinstance(data, dict) or not isinstance(data.get("services", {}), dict):
@@ -81,6 +81,14 @@ def read(name: str, text: str) -> ComposeFile:
     variables: dict[str, bool] = {}
     troubles = [*_troubles(name, data), *_references(name, data, variables)]
     return ComposeFile(name, data, tuple(dict.fromkeys(troubles)), variables)
+
+
+def _plain(error: yaml.MarkedYAMLError) -> str:
+    """What is wrong, without words of the file: to YAML a password may be one that begins with `*` or `!`."""
+    text = str(error.problem)
+    if re.search(r"alias|anchor|tag", text):
+        text = re.sub(r"'[^']*'|\"[^\"]*\"", "'...'", text)
+    return text
 
 
 def _troubles(name: str, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -132,6 +140,10 @@ def together(files: list[ComposeFile]) -> Iterator[tuple[str, str]]:
         for other in _names(value.get("depends_on")):
             if other not in services:
                 yield place, f"depends on `{other}`, which is no service"
+        if value.get("networks") and value.get("network_mode"):
+            yield place, "has both `networks` and `network_mode`"
+        if service in _needed(service, services):
+            yield place, "depends on itself, by way of others"
         for block, own in (("networks", {"default"}), ("secrets", set()), ("configs", set())):
             for used in _names(value.get(block), "source"):
                 if used not in declared[block] | own and "$" not in used:
@@ -140,6 +152,18 @@ def together(files: list[ComposeFile]) -> Iterator[tuple[str, str]]:
         for volume in volumes if isinstance(volumes, list) else ():
             if (source := _named_volume(volume)) and source not in declared["volumes"]:
                 yield place, f"uses the volume `{source}`, which `volumes` does not declare"
+
+
+def _needed(service: str, services: Mapping[str, dict[str, Any]]) -> set[str]:
+    """All that a service depends on, and what those do."""
+    found: set[str] = set()
+    stack = _names(services[service].get("depends_on"))
+    while stack:
+        one = stack.pop()
+        if one not in found:
+            found.add(one)
+            stack += _names(services.get(one, {}).get("depends_on"))
+    return found
 
 
 def _children(data: Mapping[str, Any], block: str) -> Iterator[tuple[str, Any]]:

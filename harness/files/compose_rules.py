@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 TOP_KEYS: Final = frozenset(
@@ -39,6 +40,11 @@ _KINDS: Final = {
     **dict.fromkeys(_TEXTS.split(), "text"),
     **dict.fromkeys(_FLAGS.split(), "flag"),
 }
+_RESTART: Final = re.compile(r"no|always|unless-stopped|on-failure(:\d+)?")
+_IMAGE: Final = re.compile(
+    r"([\w.-]+(:\d+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:[\w.-]+)?(@[\w:+.-]+)?"
+)
+_CONDITIONS: Final = ("service_started", "service_healthy", "service_completed_successfully")
 _BUILD_AS_TEXT: Final = frozenset({"build", "gpus", "credential_spec"})
 _MAPPINGS: Final = frozenset(
     {"blkio_config", "deploy", "develop", "healthcheck", "logging", "provider", "ulimits", "storage_opt"}
@@ -69,6 +75,20 @@ def shape_trouble(key: str, value: Any) -> str:
         return "must be a list"
     if key == "ports":
         return _ports(value)
+    if key == "restart" and not isinstance(value, bool) and not _RESTART.fullmatch(str(value)):
+        return "must be no, always, on-failure or unless-stopped"
+    if key == "image" and not _IMAGE.fullmatch(str(value)) and "$" not in str(value):
+        return "names no image: names are lower-case words and digits"
+    if key == "depends_on" and isinstance(value, dict):
+        return _conditions(value)
+    return ""
+
+
+def _conditions(wanted: dict[Any, Any]) -> str:
+    for how in wanted.values():
+        condition = str(how.get("condition", "service_started")) if isinstance(how, dict) else ""
+        if condition not in _CONDITIONS and "$" not in condition:
+            return "has a condition that does not exist"
     return ""
 
 

@@ -11,10 +11,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final
 
 import crossplane
 from crossplane.analyzer import DIRECTIVES
+
+from . import nginx_rules
 
 _MAX_ERRORS: Final = 20
 _NEWER: Final = re.compile(  # nginx's own since ngxparse's list was made, and modules in wide use
@@ -71,7 +74,7 @@ def parse(text: str) -> Parsed:
         return Parsed((), (Trouble(None, "nests blocks deeper than any real configuration"),))
     except (IndexError, ValueError, TypeError, KeyError) as error:
         return Parsed((), (Trouble(None, f"cannot be parsed ({type(error).__name__})"),))
-    parsed = tuple(told["config"][0]["parsed"])
+    parsed: tuple[dict[str, Any], ...] = tuple(told["config"][0]["parsed"])
     told_troubles = (_trouble(e["line"], _plain(e["error"])) for e in told["errors"])
     troubles = [trouble for trouble in told_troubles if trouble][:_MAX_ERRORS]
     if not troubles:
@@ -80,6 +83,8 @@ def parse(text: str) -> Parsed:
         troubles.append(Trouble(None, "holds no directive: nginx does not start"))
     elif not before and not troubles and "events" not in top:
         troubles.append(Trouble(None, 'has no "events" block: nginx does not start'))
+    if not troubles or all(trouble.unknown for trouble in troubles):
+        troubles += [Trouble(*one) for one in islice(nginx_rules.troubles(parsed), _MAX_ERRORS)]
     return Parsed(parsed, tuple(troubles))
 
 

@@ -210,6 +210,7 @@ def test_what_is_usual_is_no_failure(name: str, tmp_path: Path) -> None:
 def test_an_encrypted_key_is_not_compared_and_that_is_said(tmp_path: Path) -> None:
     folder = made(tmp_path / "20261124")
     encrypted(folder)
+    (folder / "nginx.conf").write_text(NGINX.replace("listen 443", "ssl_password_file /pass; listen 443"))
     result = judged(folder, tmp_path / "s")["files.certificate-key"]
     assert result.status is Status.NOT_RUN
     assert "encrypted" in (result.reason or "")

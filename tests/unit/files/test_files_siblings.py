@@ -1,0 +1,176 @@
+"""Configuration that breaks in ways other than the obvious ones, and what looks odd and is fine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+
+from .judging import COMPOSE, NGINX, everything, judged, made, told
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return made(tmp_path / "config-backups/20261124")
+
+
+PLACE = "location / {"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("listen 443 ssl;", "listen 443 ssl; listen 443;"),
+        ("listen 443", "listen 99999"),
+        (PLACE, "location / { return 200; } " + PLACE),
+        ("http://api:3000", "htp://api:3000"),
+        ("http://api:3000", "api:3000"),
+        ("events {}", "events {} events {}"),
+        ("listen 443", "client_max_body_size 10Q; listen 443"),
+        ("listen 443", "keepalive_timeout abc; listen 443"),
+        ("events {}", "worker_processes many; events {}"),
+        (PLACE, 'location ~ "([" {'),
+        ("listen 443", "root /a; root /b; listen 443"),
+        ("listen 443", "ssl_protocols TLSv9; listen 443"),
+        ("http {", "http { upstream u {} "),
+        (PLACE, "location /x { return 9999; } " + PLACE),
+        ("listen 443", "limit_req zone=nope; listen 443"),
+        ("listen 443", "access_log /x nope; listen 443"),
+        ("ssl_certificate_key /etc/nginx/ssl/site.key;", ""),
+        ("ssl_certificate /etc/nginx/ssl/site.crt;", ""),
+        (PLACE, PLACE + " rewrite ^ / wrong;"),
+        (PLACE, PLACE + " allow 300.1.1.1;"),
+        (PLACE, PLACE + " proxy_set_header Connection $connection_upgrade;"),
+        (PLACE, PLACE + " proxy_set_header Host $hots;"),
+    ],
+)
+def test_what_nginx_refuses_beyond_syntax(old: str, new: str, folder: Path, tmp_path: Path) -> None:
+    """Each was held against `nginx -t` of 1.22."""
+    assert old in NGINX
+    (folder / "nginx.conf").write_text(NGINX.replace(old, new, 1))
+    assert told(judged(folder, tmp_path / "s"), "files.nginx-syntax")[0][0] == "critical"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("listen 443 ssl;", "listen 443 ssl; listen [::]:443 ssl; listen 443 quic; listen unix:/tmp/x.sock;"),
+        ("listen 443 ssl;", "listen 443 ssl; keepalive_timeout 65 60; proxy_read_timeout 1h30m;"),
+        ("listen 443 ssl;", "listen 443 ssl; client_max_body_size 0; send_timeout 500ms;"),
+        (PLACE, "location ~ ^/(?<rest>.*)$ { return 301 /x/$rest; } " + PLACE),
+        (PLACE, "location ~ (?<!a)b { return 200; } location ~ (?<!a)b { return 200; } " + PLACE),
+        (PLACE, "location = / { return 200; } " + PLACE),
+        (PLACE, PLACE + " allow 10.0.0.0/8; allow 2001:db8::/32; deny all;"),
+        ("http {", "http { map $http_upgrade $connection_upgrade { default upgrade; } "
+         "log_format m '$remote_addr $upstream_response_time'; access_log /tmp/q m buffer=32k; "),
+        ("http {", "http { limit_req_zone $binary_remote_addr zone=a:10m rate=1r/s; limit_req zone=a; "),
+        ("http {", "http { include /etc/nginx/conf.d/*.conf; access_log /x of_another_file; "),
+        ("http {", "stream { server { listen 5432; proxy_pass db:5432; } } http {"),
+        ("listen 443 ssl;", "listen 443 ssl; ssl_reject_handshake on;"),
+    ],
+)  # fmt: skip
+def test_what_nginx_takes(old: str, new: str, folder: Path, tmp_path: Path) -> None:
+    (folder / "nginx.conf").write_text(NGINX.replace(old, new, 1))
+    assert not told(judged(folder, tmp_path / "s"), "files.nginx-syntax")
+
+
+def test_a_byte_order_mark_and_an_include(folder: Path, tmp_path: Path) -> None:
+    text = NGINX.replace("http {", "http { include mime.types; include /etc/nginx/sites/own.conf;")
+    (folder / "nginx.conf").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    results = judged(folder, tmp_path / "s")
+    assert told(results, "files.nginx-syntax") == [("critical", "nginx.conf:1")]
+    assert told(results, "files.nginx-references") == [("medium", "nginx.conf:2")]
+
+
+SERVICE = "services:\n  a:\n    image: a:1\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SERVICE + "    depends_on: {b: {condition: service_nice}}\n  b: {image: b}\n",
+        SERVICE + "    depends_on: [b]\n  b:\n    image: b\n    depends_on: [a]\n",
+        SERVICE + "    networks: [n]\n    network_mode: host\nnetworks: {n: }\n",
+        SERVICE + "    restart: sometimes\n",
+        SERVICE + '    command: "${LOG_LEVEL"\n',
+        'services:\n  a:\n    image: "Acme/API:1"\n',
+    ],
+)
+def test_what_compose_refuses(text: str, folder: Path, tmp_path: Path) -> None:
+    (folder / "docker-compose.yml").write_text(text)
+    assert told(judged(folder, tmp_path / "s"), "files.compose")
+
+
+def test_what_compose_takes(folder: Path, tmp_path: Path) -> None:
+    text = "".join(
+        f"  s{n}:\n    image: {image}\n    restart: {restart}\n    depends_on: {{x: {{condition: {how}}}}}\n"
+        for n, (image, restart, how) in enumerate(
+            [
+                ("localhost:5000/a/b_c:1.2-x", "no", "service_started"),
+                ("ghcr.io/Acme/api@sha256:" + "a" * 64, "on-failure:3", "service_healthy"),
+                ('"${LOG_LEVEL}"', "unless-stopped", "service_completed_successfully"),
+            ]
+        )
+    ).replace("Acme", "acme")
+    (folder / "docker-compose.yml").write_text("services:\n  x: {image: redis}\n" + text)
+    assert not told(judged(folder, tmp_path / "s"), "files.compose")
+
+
+def test_a_compose_file_that_is_no_unicode(folder: Path, tmp_path: Path) -> None:
+    (folder / "docker-compose.yml").write_bytes("# configuração\n".encode("latin-1") + COMPOSE.encode())
+    assert told(judged(folder, tmp_path / "s"), "files.compose") == [("critical", "docker-compose.yml")]
+
+
+@pytest.mark.parametrize("sign", ["*", "!", "&", "@"])
+def test_a_password_that_yaml_stumbles_over_is_not_told(sign: str, folder: Path, tmp_path: Path) -> None:
+    text = COMPOSE.replace("LEVEL: ${LOG_LEVEL:-info}", f"PASSWORD: {sign}CanaryOfPassword x")
+    (folder / "docker-compose.yml").write_text(text)
+    assert "CanaryOfPassword" not in everything(judged(folder, tmp_path / "s"))
+
+
+@pytest.mark.parametrize(
+    ("script", "severity"),
+    [
+        (b"#!/bin/sh\ncat <<EOF\nabc\n", "critical"),
+        (b"#!/bin/sh\necho \0\0\0\n", "critical"),
+        (b"#!/bin/bahs\necho\n", "high"),
+        (b"#!/opt/none/myinterp\necho\n", "medium"),
+        (b"", "critical"),
+    ],
+)
+def test_scripts(script: bytes, severity: str, folder: Path, tmp_path: Path) -> None:
+    (folder / "scripts/backup.sh").write_bytes(script)
+    results = judged(folder, tmp_path / "s")
+    found = told(results, "files.script-syntax") + told(results, "files.script-modes")
+    assert [level for level, _ in found] == [severity]
+
+
+@pytest.mark.parametrize(
+    "first", [b"#!/usr/bin/env bash", b"#!/usr/bin/env -S bash -eu", b"#!/bin/busybox sh"]
+)
+def test_scripts_that_are_fine(first: bytes, folder: Path, tmp_path: Path) -> None:
+    (folder / "scripts/backup.sh").write_bytes(first + b"\ncat <<EOF\nabc\nEOF\n")
+    results = judged(folder, tmp_path / "s")
+    assert not told(results, "files.script-syntax") + told(results, "files.script-modes")
+
+
+def test_certificates_joined_without_a_line_end(folder: Path, tmp_path: Path) -> None:
+    path = folder / "ssl/site.crt"
+    whole = path.read_bytes()
+    path.write_bytes(b"\xef\xbb\xbf" + whole)  # OpenSSL 3 reads it
+    assert not told(judged(folder, tmp_path / "s"), "files.certificate-dates")
+    path.write_bytes(whole.replace(b"-----END CERTIFICATE-----\n", b"-----END CERTIFICATE-----"))
+    assert told(judged(folder, tmp_path / "t"), "files.certificate-dates") == [("critical", "ssl/site.crt")]
+
+
+def test_a_key_that_asks_for_a_passphrase(folder: Path, tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x"))
+    (folder / "ssl/site.key").write_bytes(locked)
+    assert told(judged(folder, tmp_path / "s"), "files.certificate-key") == [("high", "ssl/site.key")]
+    helped = NGINX.replace("listen 443", "ssl_password_file /etc/nginx/ssl/pass; listen 443")
+    (folder / "nginx.conf").write_text(helped)
+    (folder / "ssl/pass").write_text("x\n")
+    assert told(judged(folder, tmp_path / "t"), "files.certificate-key") == [("medium", "ssl/site.key")]
