@@ -145,7 +145,7 @@ def _objects(conn: Connection) -> tuple[Counter[Name], Counter[Name]]:
     every: Counter[Name] = Counter()
     own: Counter[Name] = Counter()
     for kind, schema, name, member in conn.execute(_OBJECTS):
-        key = (kind, schema, _flat(name))
+        key = (kind, None if schema is None else _flat(schema), _flat(name))
         every[key] += 1
         if not member:
             own[key] += 1

@@ -178,8 +178,9 @@ TRIGGER = (
 )
 ON_W = "CREATE TRIGGER t AFTER INSERT ON public.w FOR EACH ROW EXECUTE FUNCTION public.clear();\n"
 EVENT = (
-    "CREATE FUNCTION public.e() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN DELETE FROM public.a;"
-    " END';\nCREATE EVENT TRIGGER e ON ddl_command_end WHEN TAG IN ('CREATE TYPE') EXECUTE FUNCTION public.e();\n"
+    "CREATE FUNCTION public.e() RETURNS event_trigger LANGUAGE plpgsql AS"
+    " 'BEGIN DELETE FROM public.a; END';\n"
+    "CREATE EVENT TRIGGER e ON ddl_command_end WHEN TAG IN ('CREATE TYPE') EXECUTE FUNCTION public.e();\n"
 )
 
 

@@ -126,3 +126,15 @@ def test_settings_of_psql_are_told_and_nothing_more(judged) -> None:  # noqa: F8
     evidence, verdict = judged("\\set ON_ERROR_STOP on\n\\echo restoring\n" + HEAD + T + END)
     assert verdict is Verdict.PASS
     assert failing(evidence, ("medium", "high", "critical")) == {"pg.hostile"}
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_line_breaks_in_the_names_of_schemas(kept, judged) -> None:  # noqa: F811
+    """pg_dump writes them as blanks into its table of contents."""
+    schema = '--\n-- Name: a b; Type: SCHEMA; Schema: -; Owner: -\n--\n\nCREATE SCHEMA "a\nb";\n\n'
+    table = "--\n-- Name: c d; Type: TABLE; Schema: a b; Owner: -\n--\n\n"
+    nothing = "SET default_tablespace = '';\n"
+    made = 'CREATE TABLE "a\nb"."c\nd" (id int);\n\n' if kept else nothing
+    evidence, verdict = judged(HEAD + T + schema + table + made + END)
+    assert (verdict is Verdict.PASS) == kept, evidence.findings
+    assert ("pg.objects" in failing(evidence)) == (not kept)
