@@ -219,10 +219,15 @@ def _minor(version: str) -> list[str]:
 def rdb_counts(self: Check, subject: RedisSubject) -> Iterator[Finding]:
     """Each database in the RDB holds as many keys as the RDB itself announces."""
     facts = _rdb(subject)
-    if facts.damage or facts.unknown or not facts.hints:
+    empty = [db for db, keys in facts.keys.items() if not keys and db not in facts.hints]
+    if facts.damage or facts.unknown or not (facts.hints or empty):
         raise NotRun("the RDB announces no numbers of keys, or cannot be read to its end")
     if not facts.source_version or facts.version < 9:
         raise NotRun("the RDB's writer is unknown or older than 5.0: such writers announce numbers loosely")
+    for db in sorted(empty):
+        yield self.finding(
+            f"db{db}", "the RDB begins a database and ends before its keys: servers begin none without keys"
+        )
     for db, (keys, expires) in sorted(facts.hints.items()):
         if (keys, expires) != (facts.keys[db], facts.expires[db]):
             yield self.finding(

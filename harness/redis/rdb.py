@@ -27,6 +27,7 @@ NEWEST_VALKEY: Final = 80
 _BELIEVABLE: Final = 99
 _FIELD_EXPIRY: Final = 22  # from here on, when a hash ends stands in its fields: read in full
 _MOST_AUX: Final = 100  # servers write fewer than ten
+_MOST_DATABASES: Final = 1 << 16
 _CHUNK: Final = 1 << 20
 _LARGEST_KEY: Final = 2 << 30
 _HEADER: Final = 9
@@ -264,6 +265,11 @@ class _Walker:
             self.last = None
             if self.db >= 1 << 31:
                 raise Damaged("selects a database that cannot exist")
+            facts.keys.setdefault(self.db, 0)  # servers begin no database that holds nothing
+            if len(facts.keys) > _MOST_DATABASES:
+                raise Unknown(
+                    f"holds more than {_MOST_DATABASES:,} databases, which this program does not count"
+                )
         elif opcode == 0xFD:
             if pos + 4 > len(buf):
                 raise Short(pos + 4)

@@ -237,6 +237,23 @@ def test_an_aof_that_nobody_writes_to_any_more(
     assert verdict(verify(path)) is Verdict.PASS
 
 
+def test_a_damaged_dump_beside_an_aof_of_commands(
+    source: tuple[Running, bytes, Path], aof: tuple[dict[str, bytes], Path], tmp_path: Path
+) -> None:
+    stale = b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\nb\r\n"
+    members = {"appendonly.aof": stale, "dump.rdb": source[1][:-20]}
+    evidence = verify(archive(tmp_path / "redis-backup-1.tar.gz", members))
+    assert verdict(evidence) is Verdict.FAIL
+    assert "beside the AOF" in bad(evidence)["redis.rdb-whole"]
+
+
+def test_an_end_where_a_database_begins(source: tuple[Running, bytes, Path], tmp_path: Path) -> None:
+    dump = source[1]
+    cut = sealed(dump[: dump.index(b"\xfe\x05\xfb") + 2] + b"\xff" + bytes(8))
+    evidence = verify(archive(tmp_path / "redis-backup-1.tar.gz", {"dump.rdb": cut}))
+    assert "ends before its keys" in bad(evidence)["redis.rdb-counts"]
+
+
 def test_more_than_one_aof(aof: tuple[dict[str, bytes], Path], tmp_path: Path) -> None:
     stale = b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\nb\r\n"
     for number, (members, words) in enumerate(

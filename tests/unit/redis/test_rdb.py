@@ -219,3 +219,9 @@ def test_how_a_module_s_strings_are_packed_makes_no_difference() -> None:
 def test_what_no_server_writes_under_a_right_checksum(value: bytes) -> None:
     facts, _ = read(rdb(b"\xfe\x00" + value, b"REDIS0011"))
     assert facts.damage and ("twice" in facts.damage or "out of order" in facts.damage)
+
+
+def test_databases_without_end_take_no_memory() -> None:
+    body = b"".join(b"\xfe\x80" + n.to_bytes(4, "big") for n in range(70_000))
+    facts, _ = read(rdb(body))
+    assert facts.unknown and "databases" in facts.unknown
