@@ -10,7 +10,7 @@ from ..escrow import fingerprint
 from ..model import Finding, Origin, Severity
 from ..redact import read_secret
 from . import compose, env
-from .layout import in_ssl, is_compose, is_env
+from .layout import in_ssl, is_compose, is_env, is_redis, is_script
 from .restore import RestoredFiles
 from .secret_scan import scan
 
@@ -35,7 +35,8 @@ def leaked_secrets(self: Check, subject: RestoredFiles) -> Iterator[Finding]:
             continue
         looked += 1
         template = is_env(file.name) or is_compose(file.name)
-        for leak in scan(data.decode("utf-8", "replace"), template=template):
+        script, redis = is_script(file.name, data), is_redis(file.name)
+        for leak in scan(data.decode("utf-8", "replace"), template=template, script=script, redis=redis):
             yield self.finding(
                 f"{file.name}:{leak.line}",
                 f"line {leak.line} of {file.name} holds {leak.kind}"

@@ -35,6 +35,15 @@ _PLACEHOLDER: Final = re.compile(
     re.I,
 )
 _DIGEST: Final = re.compile(r"sha(256|384|512)[:-]|integrity|@sha")
+_IN_SCRIPTS: Final = re.compile(  # what is written out where a script should take it from elsewhere
+    r"\b(?:export\s+)?(?P<name>[A-Za-z_]*(?:PASSWORD|PASSWD|TOKEN|SECRET|REDISCLI_AUTH))="
+    r"[\"']?(?P<value>[^\s\"'`$(;]{8,})[\"']?(?=\s|;|$)",
+    re.I,
+)
+_ARGUMENT: Final = re.compile(
+    r"\bredis-cli\b[^|;#]*\s(?:-a|--pass)[= ]\s*[\"']?(?P<value>[^\s\"'`$(-][^\s\"'`$]*)"
+)
+_REDIS: Final = re.compile(r"^\s*(?P<name>requirepass|masterauth)\s+[\"']?(?P<value>[^\s\"']+)", re.I)
 _LONG_LINE: Final = 8192  # no assignment of a template; looking closer would cost time by its square
 _PUBLIC: Final = re.compile(
     r"public|fingerprint|checksum|digest|sha\d|_url$|_host$|_path$|_file$|_id$|version", re.I
@@ -50,9 +59,10 @@ class Leak:
     sure: bool
 
 
-def scan(text: str, *, template: bool) -> Iterator[Leak]:
+def scan(text: str, *, template: bool, script: bool = False, redis: bool = False) -> Iterator[Leak]:
     """Look through one file. `template` marks files that must hold no value at all (env templates, compose):
-    there, values under names like PASSWORD and texts that look random count too."""
+    there, values under names like PASSWORD and texts that look random count too. In a `script` passwords that
+    are written out count, and in the configuration of `redis` its own."""
     for number, line in enumerate(text.splitlines(), 1):
         found = [kind for kind, form in _FORMS if (hit := form.search(line)) and "EXAMPLE" not in hit[0]]
         if found:
@@ -62,10 +72,25 @@ def scan(text: str, *, template: bool) -> Iterator[Leak]:
         if url and not _placeholder(url["value"]):
             yield Leak(number, "a password in a URL", _random(url["value"], 8) or template)
             continue
+        if (script or redis) and len(line) < _LONG_LINE and not line.lstrip().startswith("#"):
+            yield from _written_out(number, line, redis)
         if template and len(line) < _LONG_LINE and not line.lstrip().startswith("#"):
             leak = _assigned(number, line)
             if leak:
                 yield leak
+
+
+def _written_out(number: int, line: str, redis: bool) -> Iterator[Leak]:
+    if redis:
+        hit = _REDIS.match(line)
+        if hit and not _placeholder(hit["value"]):
+            yield Leak(number, f"a value for {hit['name'].lower()}", False)
+        return
+    hit = _IN_SCRIPTS.search(line)
+    if hit and not _PUBLIC.search(hit["name"]) and not _placeholder(hit["value"]):
+        yield Leak(number, f"a value for {hit['name']}", _random(hit["value"], 8))
+    elif (hit := _ARGUMENT.search(line)) and not _placeholder(hit["value"]):
+        yield Leak(number, "a password of Redis on a command line", _random(hit["value"], 8))
 
 
 def _assigned(number: int, line: str) -> Leak | None:

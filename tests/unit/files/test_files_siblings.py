@@ -8,6 +8,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
+from harness.files.secret_scan import scan
+
 from .judging import COMPOSE, NGINX, everything, judged, made, told
 
 
@@ -174,3 +176,31 @@ def test_a_key_that_asks_for_a_passphrase(folder: Path, tmp_path: Path) -> None:
     (folder / "nginx.conf").write_text(helped)
     (folder / "ssl/pass").write_text("x\n")
     assert told(judged(folder, tmp_path / "t"), "files.certificate-key") == [("medium", "ssl/site.key")]
+
+
+@pytest.mark.parametrize(
+    ("line", "severities"),
+    [
+        ("PGPASSWORD=Zq9XcanaryV4l psql", ["high"]),
+        ('export API_TOKEN="Zq9XcanaryV4l"', ["high"]),
+        ("redis-cli -h r -a Zq9XcanaryV4l ping", ["high"]),
+        ("export REDIS_PASSWORD=correcthorse", ["medium"]),
+        ('PGPASSWORD="$DB_PASSWORD" psql', []),
+        ("PGPASSWORD=$(cat /run/secrets/db) psql", []),
+        ("PASSWORD_FILE=/run/secrets/db01password", []),
+        ('redis-cli -a "$REDIS_PASSWORD" ping', []),
+        ("redis-cli --pass ${P} -a - ping", []),
+        ("# PGPASSWORD=Zq9XcanaryV4l psql", []),
+        ("DB_PASSWORD=changeme psql", []),
+    ],
+)
+def test_passwords_in_scripts(line: str, severities: list[str], folder: Path, tmp_path: Path) -> None:
+    (folder / "scripts/backup.sh").write_text(f"#!/bin/sh\n{line}\n")
+    results = judged(folder, tmp_path / "s")
+    assert [level for level, _ in told(results, "files.leaked-secrets")] == severities
+    assert "Zq9XcanaryV4l" not in everything(results)
+
+
+def test_the_password_in_redis_conf() -> None:
+    text = "requirepass Zq9XcanaryV4l\n# masterauth Zq9XcanaryV4l\nmasterauth ${REDIS_PASSWORD}\n"
+    assert [(leak.line, leak.sure) for leak in scan(text, template=False, redis=True)] == [(1, False)]
