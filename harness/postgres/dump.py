@@ -50,7 +50,10 @@ _NAME: Final = re.compile(rb'"((?:[^"]|"")+)"|([^\s,"]+)')
 _STRINGS_OFF: Final = re.compile(rb"SET\s+standard_conforming_strings\s*(?:=|TO)\s*'?(off|on)", re.I)
 _ENCODING: Final = re.compile(rb"SET\s+(?:SESSION\s+)?client_encoding\s*(?:=|TO)\s*['\"]?([\w-]+)", re.I)
 _PATH: Final = re.compile(
-    rb"SET\s+(?:SESSION\s+)?search_path\s*(?:=|TO)\s*(\"(?:[^\"]|\"\")+\"|'[^']*'|[^\s,;']+)", re.I
+    rb"SET\s+(?:(?:SESSION\s+)?search_path\s*(?:=|TO)|SCHEMA)\s*(\"(?:[^\"]|\"\")+\"|'[^']*'|[^\s,;']+)"
+    rb"|SELECT\s+(?:pg_catalog\.)?set_config\s*\(\s*'search_path'\s*,\s*'\s*(\"[^\"]+\"|[^\s,']*)"
+    rb"|(?:RESET\s+(?:search_path|ALL)|DISCARD\s+ALL)\b",
+    re.I,
 )
 _NO_SCHEMA: Final = ("", '"$user"', "$user", "default", "pg_catalog")
 _ROUTINE_BYTES: Final = 200  # how much of a statement must be at hand to tell whether it makes a routine
@@ -266,7 +269,7 @@ def read_dump(blocks: Iterable[bytes], known: Iterable[Known | None] = ()) -> It
             if named := _ENCODING.match(found):
                 encoding = named[1].decode("ascii", "replace").upper()
             if path := _PATH.match(found):
-                first = path[1].decode(codec_of(encoding), "replace").strip("'")
+                first = (path[1] or path[2] or b"").decode(codec_of(encoding), "replace").strip("'")
                 schema = None if first.lower() in _NO_SCHEMA else first
             if switch := _STRINGS_OFF.match(found):
                 backslashes = switch[1].lower() == b"off"

@@ -23,9 +23,12 @@ _KINDS: Final = (  # what is frequent in dumps, and means the same within a tran
     b"CREATE SEQUENCE ", b"CREATE TABLE ", b"CREATE UNIQUE INDEX ", b"GRANT ", b"INSERT INTO ", b"REVOKE ",
     b"SELECT pg_catalog.setval(", b"SET ",
 )  # fmt: skip
-# Nothing outside a transaction; and what later names mean, which is asked for behind each batch
+# Nothing outside a transaction or to the one that is open; and what later names mean, which is asked for
+# behind each batch
 _APART: Final = re.compile(
-    rb"SET\s+(?:(?:LOCAL|CONSTRAINTS|TRANSACTION)\s|(?:SESSION\s+)?search_path\b)", re.I
+    rb"SET\s+(?:(?:LOCAL|CONSTRAINTS|TRANSACTION|SCHEMA)\s"
+    rb"|SESSION\s+CHARACTERISTICS\b|(?:SESSION\s+)?(?:search_path\b|(?:default_)?transaction_))",
+    re.I,
 )
 _SEQUENCES: Final = """
 SELECT seqrelid, pg_catalog.pg_sequence_last_value(seqrelid), seqstart FROM pg_catalog.pg_sequence"""

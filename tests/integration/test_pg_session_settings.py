@@ -32,6 +32,23 @@ def test_tables_of_one_name_in_several_schemas(rows, lost, judged) -> None:  # n
     assert (verdict is Verdict.PASS) == (lost is None), evidence.findings
 
 
+@pytest.mark.parametrize(
+    ("there", "back"),
+    [
+        ("SET search_path = a", "RESET search_path"),
+        ("SET search_path TO 'a', 'public'", "SET search_path TO DEFAULT"),
+        ("SET SCHEMA 'a'", "SET SESSION search_path = public"),
+        ("SELECT pg_catalog.set_config('search_path', 'a, public', false)", "DISCARD ALL"),
+        ("SET search_path = a", "SELECT pg_catalog.set_config('search_path', 'public', false)"),
+    ],
+)
+def test_ways_to_set_a_search_path(there, back, judged) -> None:  # noqa: F811
+    one = "INSERT INTO t VALUES (1);\n"
+    made = "CREATE SCHEMA a;\nCREATE TABLE a.t (id int);\nCREATE TABLE public.t (id int);\n"
+    evidence, verdict = judged(f"{HEAD}{made}{there};\n{one}{one}{back};\n{one}{END}")
+    assert verdict is Verdict.PASS, evidence.findings
+
+
 KEYED = "CREATE TABLE public.a (id int PRIMARY KEY);\nCREATE TABLE public.b (a int REFERENCES public.a);\n"
 PAST = {
     "replica": ("SET session_replication_role = replica;\n", "SET session_replication_role = DEFAULT;\n"),

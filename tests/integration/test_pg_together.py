@@ -30,6 +30,8 @@ FAIL = {
     "\nINSERT INTO public.t2 VALUES (1);",
     "a setting of no transaction": "SET search_path = '';\nSET LOCAL search_path = public;\n"
     "CREATE TABLE u ();",
+    "read only from now on": "SET default_transaction_read_only = on;\nINSERT INTO public.t1 VALUES (1);"
+    "\nSET default_transaction_read_only = off;",
     "a schema in the wrong order": "CREATE TABLE gone.t (id int);\nCREATE SCHEMA gone;",
 }
 PASS = {
