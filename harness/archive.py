@@ -29,11 +29,13 @@ _ZEROS: Final = memoryview(bytes(1 << 20))
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What an archive held. `sha256` is the digest of the file as it lies on disk."""
+    """What an archive held. `sha256` is the digest of the file as it lies on disk; `trailing_bytes` follow
+    the compressed data in it."""
 
     members: tuple[Member, ...]
     sha256: str
     plain_bytes: int
+    trailing_bytes: int = 0
 
 
 def room(folder: Path, most: int) -> int:
@@ -108,7 +110,7 @@ def unpack(
                 place.mkdir(mode=0o700, parents=True, exist_ok=True)
             if member.name:
                 found[member.name] = member
-        return Unpacked(tuple(found.values()), stream.sha256, stream.plain_bytes)
+        return Unpacked(tuple(found.values()), stream.sha256, stream.plain_bytes, stream.trailing_bytes)
 
 
 def members(

@@ -24,6 +24,7 @@ from .layout import MAGICS, Layout, Problem
 from .rdb import RdbFacts, peek, walk
 
 _UNPACK_S: Final = 3600.0
+_LINE_END: Final = 2
 
 
 def recognise(path: Path, head: bytes) -> str | None:
@@ -110,10 +111,13 @@ def _open(artifact: Artifact, digester: Digester, ctx: DrillContext) -> tuple[La
         if path.is_dir():
             return layout.look(path, path.name), _folder_digest(path)
         if artifact.format == "archive" or (artifact.format == "unknown" and _looks_packed(artifact)):
-            sha256 = packed.unpack(artifact, place, digester, ctx, until)
-            made = layout.look(place, path.name)
+            known = packed.unpack(artifact, place, digester, ctx, until)
+            made, sha256 = layout.look(place, path.name), known.sha256
+            made.problems += _followed(path.name, known)
         elif artifact.packing:
-            made, sha256 = _single(*packed.unpack_one(artifact, place, digester, ctx, until), artifact)
+            single, known = packed.unpack_one(artifact, place, digester, ctx, until)
+            made, sha256 = _single(single, known.sha256, artifact)
+            made.problems += _followed(path.name, known)
         else:
             made, sha256 = _single(path, _sha256(path), artifact)
         made.problems += _misleading(artifact)
@@ -122,6 +126,17 @@ def _open(artifact: Artifact, digester: Digester, ctx: DrillContext) -> tuple[La
         broken = Layout()
         broken.problems.append(Problem("redis.archive-whole", path.name, error.what, remedy=error.remedy))
         return broken, _sha256(path)
+
+
+def _followed(name: str, known: archive.Unpacked) -> Iterator[Problem]:
+    if known.trailing_bytes > _LINE_END:
+        yield Problem(
+            "redis.archive-whole",
+            name,
+            f"{known.trailing_bytes:,} bytes follow the compressed data, and nobody reads them",
+            Severity.MEDIUM,
+            remedy="find out what else writes to this file: some tools (tar, xz) end with an error",
+        )
 
 
 def _misleading(artifact: Artifact) -> Iterator[Problem]:

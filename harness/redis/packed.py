@@ -35,8 +35,10 @@ _TAKE_NEW: Final = "use an older backup and take a new one"
 _HOSTILE: Final = "do not unpack it; find out who made it"
 
 
-def unpack(artifact: Artifact, folder: Path, digester: Digester, ctx: DrillContext, deadline: float) -> str:
-    """Unpack an archive below `folder` -> the SHA-256 of the file as it lies.
+def unpack(
+    artifact: Artifact, folder: Path, digester: Digester, ctx: DrillContext, deadline: float
+) -> archive.Unpacked:
+    """Unpack an archive below `folder`.
 
     Raises ArtifactError for what is damaged, hostile or no Redis backup, ToolError when this machine has no
     room or time for it, or cannot tell a backup from a bomb.
@@ -45,7 +47,7 @@ def unpack(artifact: Artifact, folder: Path, digester: Digester, ctx: DrillConte
     limits = archive.Limits(archive.room(ctx.scratch, ctx.settings.sandbox.disk), _MEMBERS, _TIGHT, _SMALL)
     free = replace(limits, ratio=_UNBOUNDED)
     try:
-        return archive.unpack(path, packing, folder, limits=limits, deadline=deadline, keep=_keep).sha256
+        return archive.unpack(path, packing, folder, limits=limits, deadline=deadline, keep=_keep)
     except archive.TooDense:
         shutil.rmtree(folder)
     spare = _SPARE_BYTES
@@ -62,13 +64,13 @@ def unpack(artifact: Artifact, folder: Path, digester: Digester, ctx: DrillConte
                 where=path.name,
                 remedy=_HOSTILE,
             )
-    return archive.unpack(path, packing, folder, limits=free, deadline=deadline, keep=_keep).sha256
+    return archive.unpack(path, packing, folder, limits=free, deadline=deadline, keep=_keep)
 
 
 def unpack_one(
     artifact: Artifact, folder: Path, digester: Digester, ctx: DrillContext, deadline: float
-) -> tuple[Path, str]:
-    """A compressed RDB or append-only file on the disk, and the SHA-256 of the file as it lies.
+) -> tuple[Path, archive.Unpacked]:
+    """A compressed RDB or append-only file on the disk, and what is known of the file as it lies.
 
     Raises as `unpack`.
     """
@@ -90,7 +92,8 @@ def unpack_one(
                     )
                 out.write(block)
             else:
-                return target, stream.sha256
+                plain, behind = stream.plain_bytes, stream.trailing_bytes
+                return target, archive.Unpacked((), stream.sha256, plain, behind)
         target.unlink()
         _prove_one(artifact, target.name, digester, deadline)
         proven = True

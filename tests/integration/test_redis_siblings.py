@@ -281,3 +281,18 @@ def test_the_base_of_an_aof_is_no_whole_dump(tmp_path: Path) -> None:
             time.sleep(0.05)
         path = archive(tmp_path / "redis-backup-1.tar.gz", {"dump.rdb": base[0].read_bytes()})
     assert any("base of an AOF" in f.message for f in verify(path).findings)
+
+
+@pytest.mark.parametrize("name", ["redis-backup-1.tar.gz", "dump.rdb.gz"])
+def test_bytes_behind_the_compressed_data(
+    name: str, source: tuple[Running, bytes, Path], tmp_path: Path
+) -> None:
+    path = archive(tmp_path / name, {"dump.rdb": source[1]})
+    if name.endswith("rdb.gz"):
+        path.write_bytes(gzip.compress(source[1]))
+    path.write_bytes(path.read_bytes() + b"\n")
+    assert not verify(path).findings
+    path.write_bytes(path.read_bytes() + b"garbage!" * 10)
+    evidence = verify(path)
+    assert verdict(evidence) is Verdict.PASS
+    assert any(f.check == "redis.archive-whole" and "follow" in f.message for f in evidence.findings)
