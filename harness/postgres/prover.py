@@ -37,7 +37,7 @@ class Prover:
     def early(self, index: int) -> None:
         """Read block `index` back now, unless something later in the file may change its rows."""
         plan = self.plan()
-        if plan and not (plan.late_writes or plan.unsettled) and self.facts.tables[index].text:
+        if plan and not _may_change(plan) and self.facts.tables[index].text:
             self.pool.submit(READ, lambda: self._read(index))
 
     def forget(self, index: int) -> None:
@@ -48,7 +48,8 @@ class Prover:
     def rest(self) -> None:
         """Read back everything that is not proven yet; returns when all is."""
         tables = self.facts.tables
-        if self.facts.late_writes or self.facts.unsettled:
+        self.pool.wait(READ)
+        if _may_change(self.facts):
             self.rows.clear()
         todo = [i for i in self.loaded.copied if i not in self.rows and tables[i].text]
         for index in sorted(todo, key=lambda i: -tables[i].bytes):
@@ -67,3 +68,8 @@ class Prover:
             raise
         except psycopg.Error:
             return  # no entry in `rows`: pg.row-content reads the table again, where the error counts
+
+
+def _may_change(facts: DumpFacts) -> bool:
+    """Whether rows may be others at the end than behind their COPY; INSERT may reach them through a view."""
+    return facts.late_writes or facts.unsettled or bool(facts.inserts)
