@@ -67,17 +67,16 @@ class KeyFile:
 def read_certificates(name: str, data: bytes) -> CertificateFile | None:
     """The certificates of a file, PEM or DER; None when it is no certificate file."""
     places = list(_CERTIFICATE.finditer(data))
-    blocks = [place[0] for place in places]
-    if not blocks and b"-----BEGIN" not in data and _CERTIFICATE_NAME.search(name):
+    if not places and b"-----BEGIN" not in data and _CERTIFICATE_NAME.search(name):
         return _der(name, data)
-    if not blocks:
+    if not places:
         if b"-----BEGIN CERTIFICATE" in data:
             return CertificateFile(name, (), "is cut: the certificate has no end")
         if _CERTIFICATE_NAME.search(name) and not _KEY.search(data):
             return CertificateFile(name, (), "holds no certificate")
         return None
     found: list[x509.Certificate] = []
-    for place, block in zip(places, blocks, strict=True):
+    for place in places:
         if _PEM_NAME.search(name) and not _begins_line(data, place.start()):
             what = (
                 f"certificate {len(found) + 1} in it does not begin on a line of its own: OpenSSL refuses it"
@@ -86,7 +85,7 @@ def read_certificates(name: str, data: bytes) -> CertificateFile | None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # odd serial numbers are old authorities', not a finding
-                found.append(x509.load_pem_x509_certificate(_standard(block)))
+                found.append(x509.load_pem_x509_certificate(_standard(place[0])))
         except ValueError:
             return CertificateFile(name, tuple(found), f"certificate {len(found) + 1} in it is damaged")
     return CertificateFile(name, tuple(found))

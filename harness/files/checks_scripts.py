@@ -85,10 +85,7 @@ def script_syntax(self: Check, subject: RestoredFiles) -> Iterator[Finding]:
 
 def _refusal(shell: str, script: bytes) -> str | None:
     """None when the shell can parse the script, else the line it complains about ("" when it names none)."""
-    # On standard input, so that no name of the backup stands on a command line. -n does not run `shopt`,
-    # so extended patterns are switched on for scripts that do it themselves.
-    argv = [shell, "-O", "extglob", "-n"] if shell.endswith("/bash") else [shell, "-n"]
-    done = process.run(argv, timeout_s=10, input=script, env={"BASH_ENV": "", "ENV": "", "LC_ALL": "C"})
+    done = _read_by(shell, script)
     if not done.code:
         return None
     line = re.search(rb"(?:line |: )(\d+):", done.stderr)
@@ -99,9 +96,14 @@ def _ends_in_text(bash: str, script: bytes) -> bool:
     """Whether a here-document has no end, which no shell takes for an error."""
     if b"<<" not in script:
         return False
-    argv = [bash, "-O", "extglob", "-n"]
-    done = process.run(argv, timeout_s=10, input=script, env={"BASH_ENV": "", "ENV": "", "LC_ALL": "C"})
-    return b"delimited by end-of-file" in done.stderr
+    return b"delimited by end-of-file" in _read_by(bash, script).stderr
+
+
+def _read_by(shell: str, script: bytes) -> process.Completed:
+    # On standard input, so that no name of the backup stands on a command line. -n does not run `shopt`,
+    # so extended patterns are switched on for scripts that do it themselves.
+    argv = [shell, "-O", "extglob", "-n"] if shell.endswith("/bash") else [shell, "-n"]
+    return process.run(argv, timeout_s=10, input=script, env={"BASH_ENV": "", "ENV": "", "LC_ALL": "C"})
 
 
 @check(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..model import Severity
+from .patterns import NAME
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,12 @@ _OWN_SELECTS: Final = re.compile(  # what pg_dump itself calls
     rb"|SELECT\s+CASE WHEN EXISTS\(SELECT 1 FROM pg_catalog.pg_largeobject_metadata",
     re.I,
 )
-_NAME: Final = rb'(?:"(?:[^"]|"")+"|[^\s."(]+)'
 _ALTER_TABLE: Final = re.compile(rb"ALTER\s+(?:FOREIGN\s+)?TABLE\s", re.I)
 _AS_PG_DUMP: Final = re.compile(  # what it writes of a table behind rows
-    rb"ALTER (?:FOREIGN )?TABLE (?:IF EXISTS )?(?:ONLY )?" + _NAME + rb"(?:\." + _NAME + rb")?\s+"
+    rb"ALTER (?:FOREIGN )?TABLE (?:IF EXISTS )?(?:ONLY )?" + NAME + rb"(?:\." + NAME + rb")?\s+"
     rb"(?:ADD (?:CONSTRAINT|PRIMARY KEY|UNIQUE|FOREIGN KEY|CHECK|EXCLUDE)\b|OWNER TO |(?:ENABLE|DISABLE|FORCE"
     rb"|NO FORCE) |CLUSTER ON |REPLICA IDENTITY |ATTACH PARTITION |SET \(|VALIDATE CONSTRAINT |INHERIT "
-    rb"|ALTER (?:COLUMN )?" + _NAME + rb" (?:SET (?:STATISTICS|STORAGE|DEFAULT|NOT NULL|COMPRESSION|\()"
+    rb"|ALTER (?:COLUMN )?" + NAME + rb" (?:SET (?:STATISTICS|STORAGE|DEFAULT|NOT NULL|COMPRESSION|\()"
     rb"|DROP DEFAULT|ADD GENERATED ))",
     re.I,
 )
@@ -67,7 +67,7 @@ _ALTER_TYPE: Final = re.compile(rb"ALTER\s+(?:TYPE|DOMAIN)\s(?!.*\sOWNER\s+TO\s)
 _FILLS: Final = re.compile(  # runs a query
     rb"CREATE\s+(?:MATERIALIZED\s+VIEW"
     rb"|(?:(?:LOCAL|GLOBAL|TEMP|TEMPORARY|UNLOGGED)\s+)*TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?"
-    + _NAME + rb"(?:\." + _NAME + rb")?\s+AS)\s",
+    + NAME + rb"(?:\." + NAME + rb")?\s+AS)\s",
     re.I,
 )  # fmt: skip
 _FIRES: Final = re.compile(rb"CREATE\s+(?:OR\s+REPLACE\s+)?(?:(?:CONSTRAINT\s+)?TRIGGER|RULE)\s", re.I)

@@ -160,7 +160,7 @@ def _lines(
         for item in read_dump(text):
             if isinstance(item, Meta):
                 database = patterns.connect_target(item.text) or database
-            elif isinstance(item, Statement) and item.sql[:12].upper() == b"INSERT INTO ":
+            elif isinstance(item, Statement) and patterns.is_insert(item.sql):
                 one = names.get((database, patterns.insert_target(item.utf8, item.schema) or ""))
                 if one and one.why is None and (lines := _copy_text(one, item, backslashes)):
                     yield one, lines

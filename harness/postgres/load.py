@@ -147,7 +147,7 @@ class Loader:
             self._open(database)
 
     def _statement(self, item: Statement) -> None:
-        insert = item.sql[:12].upper() == b"INSERT INTO "
+        insert = patterns.is_insert(item.sql)
         danger = (None if insert else classify(item.sql)) or classify_insert(item.sql)
         if danger and danger.refuse:
             self._flush()

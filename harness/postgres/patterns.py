@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 _QUOTED: Final = rb'"(?:[^"]|"")+"'
-_NAME: Final = rb"(?:" + _QUOTED + rb'|[^\s."(]+)'
-_FULL_NAME: Final = rb"(" + _NAME + rb"\." + _NAME + rb")"
+NAME: Final = rb"(?:" + _QUOTED + rb'|[^\s."(]+)'
+_FULL_NAME: Final = rb"(" + NAME + rb"\." + NAME + rb")"
 _CREATE_DATABASE: Final = re.compile(rb"\s*CREATE DATABASE (" + _QUOTED + rb"|\S+)", re.I)
 _DROP_DATABASE: Final = re.compile(rb"\s*DROP DATABASE (?:IF EXISTS )?(" + _QUOTED + rb"|[^\s;]+)", re.I)
 _TABLESPACE: Final = re.compile(
@@ -26,19 +26,19 @@ _ENCODING: Final = re.compile(rb"\bENCODING = '?(\w+)'?", re.I)
 _CREATE_EXTENSION: Final = re.compile(
     rb"CREATE EXTENSION (?:IF NOT EXISTS )?(" + _QUOTED + rb"|[\w-]+)", re.I
 )
-_INSERT: Final = re.compile(rb"INSERT INTO (?:ONLY )?(" + _NAME + rb"(?:\." + _NAME + rb")?)", re.I)
-_ALONE: Final = re.compile(_NAME.decode())
-_INDEX: Final = re.compile(rb"CREATE (?:UNIQUE )?INDEX " + _NAME + rb" ON " + _FULL_NAME + rb" USING ", re.I)
+_INSERT: Final = re.compile(rb"INSERT INTO (?:ONLY )?(" + NAME + rb"(?:\." + NAME + rb")?)", re.I)
+_ALONE: Final = re.compile(NAME.decode())
+_INDEX: Final = re.compile(rb"CREATE (?:UNIQUE )?INDEX " + NAME + rb" ON " + _FULL_NAME + rb" USING ", re.I)
 _KEY: Final = re.compile(
     rb"ALTER TABLE (?:ONLY )?"
     + _FULL_NAME
     + rb"\s+ADD CONSTRAINT "
-    + _NAME
+    + NAME
     + rb" (?:PRIMARY KEY|UNIQUE|EXCLUDE)\b",
     re.I,
 )
 _FOREIGN_KEY: Final = re.compile(
-    rb"ALTER TABLE (?:ONLY )?" + _FULL_NAME + rb"\s+ADD CONSTRAINT (" + _NAME + rb") FOREIGN KEY\b"
+    rb"ALTER TABLE (?:ONLY )?" + _FULL_NAME + rb"\s+ADD CONSTRAINT (" + NAME + rb") FOREIGN KEY\b"
     rb"(?!.*\bNOT (?:VALID|ENFORCED)\b)",
     re.I | re.S,
 )
@@ -108,6 +108,11 @@ def created_extension(sql: bytes) -> str | None:
     """Name of the extension that a CREATE EXTENSION wants."""
     found = _CREATE_EXTENSION.match(sql)
     return unquoted(found[1]) if found else None
+
+
+def is_insert(sql: bytes) -> bool:
+    """Whether a statement is an INSERT: asked for apart, since a dump may hold millions of them."""
+    return sql[:12].upper() == b"INSERT INTO "
 
 
 def insert_target(sql: bytes, schema: str | None = None) -> str | None:

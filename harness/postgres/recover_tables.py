@@ -23,6 +23,7 @@ from ..model import Artifact
 from ..recovery import Recovered
 from ..settings import Settings
 from . import backup as taking
+from . import patterns
 from .databases import one
 from .dump import Copy, Statement
 from .failures import explain
@@ -251,7 +252,7 @@ def _rows(
                 if table in script.tables:
                     progress(_text(table))
                     rows[_text(table)] = rows.get(_text(table), 0) + copy_rows(conn, item)
-            elif isinstance(item, Statement) and item.sql[:12].upper() == b"INSERT INTO ":
+            elif isinstance(item, Statement) and patterns.is_insert(item.sql):
                 table = _name(item.sql[12:])
                 if table in script.tables:
                     execute(conn, item)

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import psycopg
 
+from . import patterns
 from .dump import Statement
 from .pool import Connection, idle
 
@@ -36,7 +37,7 @@ SELECT seqrelid, pg_catalog.pg_sequence_last_value(seqrelid), seqstart FROM pg_c
 
 def joins(statement: bytes) -> bool:
     """Whether a statement may go out together with others."""
-    plain = statement[:26].startswith(_KINDS) or statement[:12].upper() == b"INSERT INTO "
+    plain = statement[:26].startswith(_KINDS) or patterns.is_insert(statement)
     return plain and not _APART.match(statement)
 
 
@@ -66,7 +67,7 @@ def send(conn: Connection, items: Sequence[Statement]) -> list[int] | None:
     """
     if len(items) < 2 or not idle(conn):
         return None
-    writes = any(item.sql[:12].upper() == b"INSERT INTO " for item in items)
+    writes = any(patterns.is_insert(item.sql) for item in items)
     before = conn.execute(_SEQUENCES).fetchall() if writes else []
     try:
         with conn.transaction(), conn.pipeline():
