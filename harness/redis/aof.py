@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
-from .digest import CANARY, Digester
+from .digest import Digester, is_canary
 from .rdb_values import Damaged, Source
 
 _CHUNK: Final = 1 << 20
@@ -158,7 +158,7 @@ def _touch(name: bytes, words: list[bytes], digester: Digester, facts: AofFacts)
     if name in _NO_KEYS:
         facts.functions |= name == b"FUNCTION"
         return
-    if len(words) > 1 and words[1].startswith(CANARY) and (len(words) == 2 or name not in _KEYS):
+    if len(words) > 1 and is_canary(words[1]) and (len(words) == 2 or name not in _KEYS):
         if name == b"SET" and len(words) > 2 and len(facts.canaries) < _CANARIES:
             facts.canaries[words[1].decode("ascii", "replace")] = digester.string(words[2]).main.hex()
         return

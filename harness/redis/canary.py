@@ -13,7 +13,7 @@ import re
 import secrets
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import FrameType
@@ -27,7 +27,6 @@ _LIFE_MS: Final = 600_000  # as long as a fork may keep us waiting; the key is g
 _SLOTS: Final = 16384
 _ROOM_BYTES: Final = 1 << 20
 _TRIES: Final = 400_000  # a node with a single slot is hit by one name of 16384
-_NAME: Final = re.compile(CANARY.decode() + "[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -64,12 +63,6 @@ class Planted:
     def notes(self) -> list[str]:
         """What a backup has to tell of it, in plain words."""
         return [text for text in (self.why, self.left) if text]
-
-
-def shown(names: Iterable[str]) -> str:
-    """Names of canaries, as findings may show them: only such as this program makes."""
-    ours = sorted(name for name in names if _NAME.fullmatch(name))
-    return ", ".join(ours[:3]) or "no canary"
 
 
 def from_record(record: Mapping[str, Any]) -> Canary:

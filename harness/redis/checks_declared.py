@@ -10,7 +10,7 @@ from ..model import Finding, Severity
 from ..sandbox import RedisRequest
 from ..sandbox.choose import loads
 from .checks_file import problems
-from .digest import CANARY
+from .digest import is_canary
 from .facts import RedisSubject
 from .live import keyspace
 from .queues import examine
@@ -56,7 +56,7 @@ def _count(wire: Wire, db: int, pattern: str, enough: int) -> int:
     cursor = b"0"
     while True:
         cursor, keys = wire.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
-        found.update(k for k in keys if not k.startswith(CANARY))
+        found.update(k for k in keys if not is_canary(k))
         if cursor == b"0" or len(found) >= enough:
             return len(found)
 

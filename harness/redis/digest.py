@@ -18,7 +18,8 @@ TYPES: Final = ("string", "list", "set", "zset", "hash", "stream", "module")
 STRING, LIST, SET, ZSET, HASH, STREAM, MODULE = range(7)
 NEVER: Final = -1
 NO_DIGEST: Final = bytes(10)  # of a value that was not looked at
-CANARY: Final = b"provado:canary:"  # how the names of our own keys begin, see `canary`
+CANARY: Final = b"provado:canary:"  # then 16 hexadecimal digits: the names of our own keys, see `canary`
+_OURS: Final = re.compile(CANARY + b"[0-9a-f]{16}")
 _SCORE: Final = struct.Struct("<d")
 _TIME: Final = struct.Struct("<q")
 
@@ -34,6 +35,11 @@ class Value(NamedTuple):
     side: bytes = b""
     field_expiry: int = NEVER
     death: int = NEVER
+
+
+def is_canary(name: bytes) -> bool:
+    """Whether a key is one of ours; whatever else begins like it belongs to the application."""
+    return name.startswith(CANARY) and _OURS.fullmatch(name) is not None
 
 
 class Group(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import hiredis
 
-from .digest import CANARY, MODULE, NEVER, NO_DIGEST, TYPES, Digester, Group, Value
+from .digest import MODULE, NEVER, NO_DIGEST, TYPES, Digester, Group, Value, is_canary
 from .live_old import entry_id, exact_expiry, old_stream, pairs
 from .rdb import library_name
 from .rdb_values import Damaged, Short, length, module_parts
@@ -153,7 +153,7 @@ class _Reader:
         more = True
         while more or names or typed:
             more = cursor != b"0"
-            names = [k for k in names if not k.startswith(CANARY)]
+            names = [k for k in names if not is_canary(k)]
             plain = [(k, t, e) for k, t, e in typed if t in self.simple]
             commands = [_READ[t] % (len(k), k) for k, t, _ in plain]
             expire = _EXPIRE if self.modern else _PTTL

@@ -22,7 +22,7 @@ from ..model import Artifact, Severity
 from ..recovery import Plan, Recovered
 from ..settings import Settings
 from . import backup as taking
-from .digest import CANARY
+from .digest import is_canary
 from .facts import RedisSubject
 from .inspect import inspect
 from .live import keyspace
@@ -203,7 +203,7 @@ def _scan(wire: Wire, match: str | None = None) -> Iterator[bytes]:
     cursor: Word = 0
     while True:
         cursor, keys = wire.call("SCAN", cursor, *(("MATCH", match) if match else ()), "COUNT", 2000)
-        yield from (k for k in keys if not k.startswith(CANARY))
+        yield from (k for k in keys if not is_canary(k))
         if cursor == b"0":
             return
 

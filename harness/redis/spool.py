@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
-from .digest import CANARY, MODULE, NEVER, NO_DIGEST, RECORD, TYPES, Digester, KeyClasses, Value
+from .digest import MODULE, NEVER, NO_DIGEST, RECORD, TYPES, Digester, KeyClasses, Value, is_canary
 
 _BUCKETS: Final = 256
 _FLUSH: Final = 32 << 10
@@ -58,7 +58,7 @@ class Spool:
 
         def take(db: int, key: bytes, value: Value, expiry: int) -> None:
             type_, main, side, field_expiry, death = value
-            if key.startswith(CANARY):
+            if is_canary(key):
                 if canaries is not None and len(canaries) < _CANARIES:
                     canaries[key.decode("ascii", "replace")] = main.hex()
                 return

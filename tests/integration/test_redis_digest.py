@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from redis_servers import LATER, SALT, SERVERS, Running, difference, fill, read_live, running
 
@@ -126,6 +126,7 @@ def shared() -> object:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=DATA)
+@example(data={b"provado:canary:": b"", b"provado:canary:0123": b"not one of ours"})
 def test_any_data_set(
     shared: Running, data: dict[bytes, object], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
