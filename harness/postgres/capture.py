@@ -36,7 +36,7 @@ from .fingerprint import Connection, fingerprint, limit, pin, run, user_schema
 from .snapshot import run_quiet
 from .snapshot import snapshot as snapshot
 
-FORMAT: Final = 2  # of `facts`; another number is not compared
+FORMAT: Final = 3  # of `facts`; another number is not compared
 _BATCH: Final = 200
 
 Connect = Callable[[], AbstractContextManager[Connection]]

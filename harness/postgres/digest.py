@@ -1,14 +1,16 @@
 """What is in the tables, as one number per table, whatever the order of rows and columns or the session.
 
-Every stored column of a row, by name, is written as text by the server's own output functions (so numeric
-scale, negative zero, infinities and the last bit of a float count), joined by a secret separator, hashed
-twice with secret 64-bit seeds, and the hashes are summed without overflow. A sum sees what XOR cancels (two
-equal rows gained or lost) and needs no order. Two differing tables agree by chance once in 2^128; nobody who
-lacks the manifest's key can make two that do: seeds, separator and the mark for NULL come from it.
+Every stored column of a row, by name, is hashed as the text that the server's own output functions write (so
+numeric scale, negative zero, infinities and the last bit of a float count). A row's hash has 64 bits and
+starts from a secret seed; the hashes of all rows are summed without overflow. A sum sees what XOR cancels
+(two equal rows gained or lost) and needs no order. Two tables that differ agree by chance once in 2^64. Seed,
+separator and the mark for NULL come from the manifest's key: who lacks it cannot aim at a sum. Who may write
+the backup is kept out by the checksum of the file and by signatures, not by this.
 
-`concat_ws` renders each value once and without escaping, so that a million wide rows take about as long as
-`COPY (SELECT ...) TO '/dev/null'` (benchmarks/pg_digest.py), where `ROW(...)::text` takes twice that. It
-skips NULLs; a column that may be NULL writes the mark then, so every row has a part for every column.
+Columns of character data are hashed where they lie, each with the hash of those before it as its seed: no
+copy of the row is made. `concat_ws` renders each of the others once and without escaping. It skips NULLs; a
+column that may be NULL writes the mark then, so every row has a part for every column. A million wide rows
+take less than `COPY (SELECT ...) TO '/dev/null'` does (benchmarks/pg_digest.py).
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import Any, Final
 from .fingerprint import Connection, own, run, user_schema
 
 _MAX_COLUMNS: Final = 49  # a function takes 100 arguments, a column up to two
+_MAX_CHAINED: Final = 200  # calls within calls
 _CHUNK_BYTES: Final = 16 << 20
 MAX_LISTED_OBJECTS: Final = 20_000
 
@@ -32,8 +35,8 @@ class Table:
     """A table whose rows are compared. `name` is quoted and qualified, as the server writes it.
 
     `kind` is "table" or "partition"; `condition` the rows of an extension's configuration table that a dump
-    keeps ("" for all). `columns`, by name, are (quoted name, may be NULL). `filtered` tells that row
-    security would hide rows from this role.
+    keeps ("" for all). `columns`, by name, are (quoted name, may be NULL, is text or varchar).
+    `filtered` tells that row security would hide rows from this role.
     """
 
     name: str
@@ -41,7 +44,7 @@ class Table:
     unlogged: bool
     condition: str
     size_bytes: int
-    columns: tuple[tuple[str, bool], ...]
+    columns: tuple[tuple[str, bool, bool], ...]
     readable: bool
     filtered: bool
 
@@ -64,10 +67,9 @@ SELECT format('%I.%I', n.nspname, c.relname),
   CASE WHEN c.relispartition THEN 'partition' ELSE 'table' END,
   c.relpersistence = 'u', coalesce(x.condition, ''), pg_table_size(c.oid),
   has_table_privilege(c.oid, 'SELECT'), row_security_active(c.oid),
-  coalesce((SELECT array_agg(quote_ident(a.attname) ORDER BY a.attname COLLATE "C") FROM pg_attribute a
-    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v'), '{{}}'),
-  coalesce((SELECT array_agg({nullable} ORDER BY a.attname COLLATE "C") FROM pg_attribute a
-    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v'), '{{}}')
+  coalesce((SELECT jsonb_agg(jsonb_build_array(quote_ident(a.attname), {nullable},
+      a.atttypid IN ('text'::regtype, 'varchar'::regtype)) ORDER BY a.attname COLLATE "C") FROM pg_attribute a
+    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v'), '[]')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN LATERAL (SELECT e.extcondition[array_position(e.extconfig, c.oid)] AS condition FROM pg_extension e
   WHERE c.oid = ANY (e.extconfig)) x ON true
@@ -76,10 +78,8 @@ WHERE {user_schema()} AND c.relpersistence <> 't' AND c.relkind = 'r'
 ORDER BY pg_table_size(c.oid) DESC, 1""",
     )
     return tuple(
-        Table(
-            name, kind, unlogged, condition, size, tuple(zip(names, nulls, strict=True)), readable, filtered
-        )
-        for name, kind, unlogged, condition, size, readable, filtered, names, nulls in rows
+        Table(name, kind, unlogged, condition, size, tuple(map(tuple, columns)), readable, filtered)
+        for name, kind, unlogged, condition, size, readable, filtered, columns in rows
     )
 
 
@@ -93,33 +93,40 @@ def _mark(key: bytes, what: str) -> str:
     return {"separator": "'\x01", "null": "'\x02"}[what] + letters + "'"
 
 
-def row_text(table: Table, key: bytes, encoding: str) -> str:
-    """SQL for the text of a row of `table AS a`: unambiguous, in UTF-8 whatever the database's encoding."""
+def row_hash(table: Table, key: bytes, encoding: str) -> str:
+    """SQL for the hash (bigint) of a row of `table AS a`: of its text in UTF-8 whatever the encoding."""
     separator, null = _mark(key, "separator"), _mark(key, "null")
+    chained = [name for name, _, is_text in table.columns if is_text][:_MAX_CHAINED]
     columns = [
         f"a.{name}, CASE WHEN a.{name} IS NULL THEN {null} END" if may_be_null else f"a.{name}"
-        for name, may_be_null in table.columns
+        for name, may_be_null, _ in table.columns
+        if name not in chained
     ]
     parts = [
         f"concat_ws({separator}, {', '.join(columns[i : i + _MAX_COLUMNS])})"
         for i in range(0, len(columns), _MAX_COLUMNS)
-    ] or ["''"]
-    text = (parts[0] if len(parts) == 1 else f"concat_ws({separator}, {', '.join(parts)})") + ' COLLATE "C"'
+    ]
+    texts = [f"coalesce(a.{name}, {null})" for name in chained]
+    texts += parts if len(parts) < 2 else [f"concat_ws({separator}, {', '.join(parts)})"]
+    found = str(_seed(key, "row"))
+    for text in texts or ["''"]:
+        found = f'hashtextextended({_utf8(text, encoding)} COLLATE "C", {found})'
+    return found
+
+
+def _utf8(text: str, encoding: str) -> str:
     if encoding in ("UTF8", "SQL_ASCII"):
         return text
     # The same characters give the same bytes; SQL_ASCII as the source keeps the server from converting back.
-    return f"convert_from(convert_to({text}, 'UTF8'), 'SQL_ASCII') COLLATE \"C\""
+    return f"convert_from(convert_to({text}, 'UTF8'), 'SQL_ASCII')"
 
 
 def digest_sql(table: Table, key: bytes, encoding: str) -> str:
-    """SELECT giving row count and digest of a table. OFFSET 0 keeps a row's text from being made twice."""
+    """SELECT giving row count and digest (a decimal number) of a table."""
     where = f" {table.condition}" if table.condition else ""
-    lanes = " || '/' || ".join(
-        f"coalesce(sum(hashtextextended(x, {_seed(key, f'lane {lane}')})), 0)::text" for lane in (1, 2)
-    )
     return (
-        f"SELECT count(*), {lanes} FROM"
-        f" (SELECT {row_text(table, key, encoding)} AS x FROM ONLY {table.name} AS a{where} OFFSET 0) s"
+        f"SELECT count(*), coalesce(sum({row_hash(table, key, encoding)}), 0)::text"
+        f" FROM ONLY {table.name} AS a{where}"
     )
 
 

@@ -35,7 +35,7 @@ POSITION: Final = "@position"  # of a column among the others of its table
 SHORT: Final = 160  # longer texts become digests
 BARE: Final = " (unqualified)"
 
-# Everything that changes how the server prints a value or a definition (FACTS.md, PostgreSQL).
+# Everything that changes how the server prints a value or a definition (FACTS.md, PostgreSQL), or what it spends.
 PINS: Final[Mapping[str, str]] = {
     "search_path": "",
     "DateStyle": "ISO, MDY",
@@ -53,6 +53,7 @@ PINS: Final[Mapping[str, str]] = {
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "jit": "off",
+    "max_parallel_workers_per_gather": "0",  # a live source gives no more cores than connections
 }
 
 _SECRET: Final = re.compile(r"passw|secret|key|token|credential|passfile|auth|private", re.I)
