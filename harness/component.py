@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -51,6 +51,13 @@ class Inspection:
     taken_at: datetime | None = None
     taken_at_basis: str | None = None
     rest: Rest | None = None
+
+    @property
+    def dated(self) -> Artifact:
+        """The artifact with the time from inside the file, which knows better than its name."""
+        if self.taken_at is None:
+            return self.artifact
+        return replace(self.artifact, taken_at=self.taken_at, taken_at_basis=self.taken_at_basis)
 
 
 class Rest(Protocol):

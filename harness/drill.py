@@ -248,7 +248,7 @@ def _perform(drill: Drill, last_good: Mapping[str, Any] | None, progress: Progre
             drill.inspection = None
             drill.results = (trouble,) if trouble else ()
             return
-    drill.artifact = _dated(drill.inspection)
+    drill.artifact = drill.inspection.dated
     if drill.subject is None:
         drill.subject = verbs.subject(drill.inspection, ctx)
 
@@ -260,15 +260,6 @@ def _perform(drill: Drill, last_good: Mapping[str, Any] | None, progress: Progre
     drill.stages.append(Stage("checks", round(time.perf_counter() - began, 4)))
     drill.results = (*((trouble,) if trouble else ()), *results)
     drill.blocked = drill.blocked or ("; ".join(blocking) or None)
-
-
-def _dated(inspection: Inspection) -> Artifact:
-    """The artifact with the time from inside the file, which knows better than its name."""
-    if inspection.taken_at is None:
-        return inspection.artifact
-    return replace(
-        inspection.artifact, taken_at=inspection.taken_at, taken_at_basis=inspection.taken_at_basis
-    )
 
 
 def _unusable(id: str, artifact: Artifact, error: ArtifactError) -> CheckResult:

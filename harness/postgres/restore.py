@@ -68,8 +68,8 @@ class RestoredPostgres:
 
     @property
     def artifact(self) -> Artifact:
-        """The backup as found."""
-        return self.inspection.artifact
+        """The backup as found; its time is the file's own where the file tells one."""
+        return self.inspection.dated
 
     @property
     def settings(self) -> Settings:
