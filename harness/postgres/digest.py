@@ -27,6 +27,9 @@ from .fingerprint import Connection, own, run, user_schema
 _MAX_COLUMNS: Final = 49  # a function takes 100 arguments, a column up to two
 _MAX_CHAINED: Final = 200  # calls within calls
 _CHUNK_BYTES: Final = 16 << 20
+_MULTIBYTE: Final = frozenset(
+    ("EUC_JP", "EUC_JIS_2004", "EUC_CN", "EUC_KR", "EUC_TW", "JOHAB", "MULE_INTERNAL")
+)
 MAX_LISTED_OBJECTS: Final = 20_000
 
 
@@ -67,8 +70,8 @@ SELECT format('%I.%I', n.nspname, c.relname),
   CASE WHEN c.relispartition THEN 'partition' ELSE 'table' END,
   c.relpersistence = 'u', coalesce(x.condition, ''), pg_table_size(c.oid),
   has_table_privilege(c.oid, 'SELECT'), row_security_active(c.oid),
-  coalesce((SELECT jsonb_agg(jsonb_build_array(quote_ident(a.attname), {nullable},
-      a.atttypid IN ('text'::regtype, 'varchar'::regtype)) ORDER BY a.attname COLLATE "C") FROM pg_attribute a
+  coalesce((SELECT jsonb_agg(jsonb_build_array(a.attname, quote_ident(a.attname), {nullable},
+      a.atttypid IN ('text'::regtype, 'varchar'::regtype))) FROM pg_attribute a
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v'), '[]')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN LATERAL (SELECT e.extcondition[array_position(e.extconfig, c.oid)] AS condition FROM pg_extension e
@@ -78,9 +81,14 @@ WHERE {user_schema()} AND c.relpersistence <> 't' AND c.relkind = 'r'
 ORDER BY pg_table_size(c.oid) DESC, 1""",
     )
     return tuple(
-        Table(name, kind, unlogged, condition, size, tuple(map(tuple, columns)), readable, filtered)
+        Table(name, kind, unlogged, condition, size, _by_name(columns), readable, filtered)
         for name, kind, unlogged, condition, size, readable, filtered, columns in rows
     )
+
+
+def _by_name(columns: list[list[Any]]) -> tuple[tuple[str, bool, bool], ...]:
+    """Sorted here: the server would sort names by their bytes, in another order in each encoding."""
+    return tuple((quoted, may_be_null, is_text) for _, quoted, may_be_null, is_text in sorted(columns))
 
 
 def _seed(key: bytes, what: str) -> int:
@@ -110,15 +118,17 @@ def row_hash(table: Table, key: bytes, encoding: str) -> str:
     texts += parts if len(parts) < 2 else [f"concat_ws({separator}, {', '.join(parts)})"]
     found = str(_seed(key, "row"))
     for text in texts or ["''"]:
-        found = f'hashtextextended({_utf8(text, encoding)} COLLATE "C", {found})'
+        found = _hash(text, found, encoding)
     return found
 
 
-def _utf8(text: str, encoding: str) -> str:
-    if encoding in ("UTF8", "SQL_ASCII"):
-        return text
-    # The same characters give the same bytes; SQL_ASCII as the source keeps the server from converting back.
-    return f"convert_from(convert_to({text}, 'UTF8'), 'SQL_ASCII')"
+def _hash(text: str, seed: str, encoding: str) -> str:
+    """The same number for the same characters: of their bytes in UTF-8."""
+    if encoding in _MULTIBYTE:  # no text of these holds bytes of UTF-8; a row of one bytea hashes as the text
+        return f"hash_record_extended(ROW(convert_to({text}, 'UTF8')), {seed})"
+    if encoding not in ("UTF8", "SQL_ASCII"):  # SQL_ASCII keeps the server from converting back
+        text = f"convert_from(convert_to({text}, 'UTF8'), 'SQL_ASCII')"
+    return f'hashtextextended({text} COLLATE "C", {seed})'
 
 
 def digest_sql(table: Table, key: bytes, encoding: str) -> str:

@@ -156,21 +156,38 @@ def test_the_key_is_needed(conn: Connection) -> None:
     assert read(conn)["digest"] != read(conn, key=b"\x08" * 16)["digest"]
 
 
-def test_other_encodings_give_the_same(server: Server) -> None:
+@pytest.mark.parametrize(
+    ("encoding", "names", "values"),
+    [
+        ("LATIN1", ("a", "b", "c"), ("ação", "é", "ñ")),
+        ("KOI8R", ("ц", "б", "ю"), ("привет", "мир", "ё")),  # sorted otherwise by their bytes in KOI8-R
+        ("EUC_JP", ("日", "本", "ア"), ("日本語", "カナ", "語")),  # UTF-8's bytes are no text there
+        ("EUC_KR", ("한", "가", "a"), ("한국어", "가나다", "각")),
+    ],
+)
+def test_other_encodings_give_the_same(
+    encoding: str, names: tuple[str, ...], values: tuple[str, ...], server: Server
+) -> None:
+    columns = ", ".join(
+        f'"{name}" {kind}' for name, kind in zip(names, ("text", "text", "text[]"), strict=True)
+    )
+    rows = f"('{values[0]}', NULL, '{{{values[2]}}}', '{values[2]}', 1), ('{values[1]}', '', NULL, '', NULL)"
+    changed = rows.replace("NULL, '{", "'', '{")
     found = []
-    for name, encoding in (("utf", "UTF8"), ("latin", "LATIN1")):
+    for number, (in_encoding, stored) in enumerate(((encoding, rows), ("UTF8", rows), (encoding, changed))):
+        name = f"{encoding.lower()}_{number}"
         query(
             server,
             "postgres",
-            f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'",
+            f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{in_encoding}' LOCALE 'C'",
         )
         with live(server, name).connect() as conn:
             conn.autocommit = True
             pin(conn)
-            conn.execute("CREATE TABLE public.t (a text, b int)")
-            conn.execute("INSERT INTO public.t VALUES ('ação', 1), ('é', NULL)")
-            found.append(read(conn, "public.t", encoding=encoding))
-    assert found[0] == found[1]
+            conn.execute(f"CREATE TABLE public.t ({columns}, p char(6), n int)".encode())
+            conn.execute(f"INSERT INTO public.t VALUES {stored}".encode())
+            found.append(read(conn, "public.t", encoding=in_encoding))
+    assert found[0] == found[1] != found[2]
 
 
 def test_many_columns(conn: Connection) -> None:
