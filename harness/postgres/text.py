@@ -17,7 +17,8 @@ _ESCAPE: Final = re.compile(rb"['\\]")
 _OPEN: Final = re.compile(rb"/\*|\*/")
 
 
-_CODECS: Final = {"UNICODE": "utf-8", "SQL_ASCII": "utf-8", "WIN": "cp1251", "ALT": "cp866", "KOI8": "koi8-r"}
+_CODECS: Final = {"UNICODE": "utf-8", "SQL_ASCII": "utf-8", "WIN": "cp1251", "ALT": "cp866", "KOI8": "koi8-r",
+    "KOI8R": "koi8-r", "KOI8U": "koi8-u", "SJIS": "cp932"}  # fmt: skip
 
 
 @functools.lru_cache(64)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from test_pg_load import END, HEAD, failing, judged, toc  # noqa: F401
 
-from harness.model import Severity
+from harness.model import Severity, Verdict
+from harness.postgres.text import codec_of
 
 STARTED = "-- Started on 2026-11-20 02:00:00 UTC\n"
 CLOCKED = toc("seen", "TABLE", "CREATE TABLE public.seen (at timestamp with time zone DEFAULT now());") + (
@@ -22,3 +23,41 @@ def test_the_time_inside_the_dump_judges_its_newest_row(name, judged) -> None:  
     )
     assert [f.observed for f in old.findings if f.check == "pg.newest-row"] == ["72 h"]
     assert not failing(young, (Severity.MEDIUM, Severity.HIGH, Severity.CRITICAL))
+
+
+# As pg_encoding_to_char writes them; Python has none for EUC_TW and MULE_INTERNAL.
+ENCODINGS = (
+    *(f"LATIN{n}" for n in range(1, 11)),
+    *(f"WIN{n}" for n in (866, 874, *range(1250, 1259))),
+    *("KOI8R", "KOI8U", "ISO_8859_5", "ISO_8859_6", "ISO_8859_7", "ISO_8859_8", "EUC_JP", "EUC_CN", "EUC_KR"),
+    *("EUC_JIS_2004", "SJIS", "BIG5", "GBK", "UHC", "GB18030", "JOHAB", "SHIFT_JIS_2004"),
+)
+SAMPLES = {
+    "KOI8R": "имя",
+    "KOI8U": "ім'я",
+    "SJIS": "①",
+    "EUC_JP": "名前",
+    "WIN1251": "имя",
+    "LATIN1": "número",
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_every_encoding_has_its_codec(encoding) -> None:
+    assert codec_of(encoding) != "utf-8"
+
+
+@pytest.mark.parametrize("encoding", SAMPLES)
+def test_names_of_columns_in_any_encoding(encoding, judged) -> None:  # noqa: F811
+    name = SAMPLES[encoding]
+    text = HEAD.replace("UTF8", encoding) + toc(
+        "t", "TABLE", f'CREATE TABLE public.t ("{name}" text, b int);'
+    )
+    text += "--\n-- Data for Name: t; Type: TABLE DATA; Schema: public; Owner: -\n--\n\n"
+    text += f'COPY public.t ("{name}", b) FROM stdin;\n{name}\t1\n\\.\n\n'
+    codec = codec_of(encoding)
+    good, spoiled = (
+        judged((text + more + END).encode(codec)) for more in ("", "UPDATE public.t SET b = 2;\n")
+    )
+    assert good[1] is Verdict.PASS, good[0].findings
+    assert "pg.row-content" in failing(spoiled[0])
