@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
+# As pg_dumpall writes passwords: what a server makes of 'not-a-secret' and 'nor-this', with salt.
 ROLES = """
 CREATE ROLE zoo_owner;
-CREATE ROLE zoo_app LOGIN PASSWORD 'not-a-secret' CONNECTION LIMIT 5;
-CREATE ROLE zoo_reader PASSWORD 'nor-this';
+CREATE ROLE zoo_app LOGIN PASSWORD 'SCRAM-SHA-256$4096:cHJvdmFkby16b28tc2FsdA==$u6EKUlHqVu6dBZ368vCKAMZmQ/ZYveBBqYlDJGh3Gnk=:FIhEs6dQAEEw4CLzMgnMsZx586/m+SN0hvWLxQU9GxE=' CONNECTION LIMIT 5;
+CREATE ROLE zoo_reader PASSWORD 'SCRAM-SHA-256$4096:cHJvdmFkby16b28tc2FsdA==$UnrBul432nRUDhtOwhTotB4La4RSlFj+7mfaRj2JPK4=:FXXc/nfuvktbtlNR4GqSbr9LU+SFAxh6CU/XERYLbgE=';
 GRANT zoo_reader TO zoo_app;
 ALTER ROLE zoo_app SET statement_timeout = '30s';
 """
@@ -331,6 +332,7 @@ MUTATIONS: tuple[tuple[str, str, str], ...] = (
     ("ALTER ROLE zoo_reader BYPASSRLS", "role", "bypass row security"),
     ("ALTER ROLE zoo_app CONNECTION LIMIT 6", "role", "connection limit"),
     ("ALTER ROLE zoo_app PASSWORD NULL", "role password", "method"),
+    ("ALTER ROLE zoo_app PASSWORD 'another'", "role password", "verifier (14)"),
     ("REVOKE zoo_reader FROM zoo_app", "membership", ""),
     ("ALTER ROLE zoo_app RESET statement_timeout", "setting", ""),
     ("REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC", "system privileges", "+"),

@@ -56,7 +56,8 @@ def _passwords(major: int) -> str:
     return """
 SELECT format('%I', r.rolname) AS object, format('role %I', r.rolname) AS "of",
   CASE WHEN r.rolpassword IS NULL THEN 'none' WHEN r.rolpassword LIKE 'SCRAM-SHA-256$%' THEN 'scram-sha-256'
-    WHEN r.rolpassword LIKE 'md5%' THEN 'md5' ELSE 'other' END AS method
+    WHEN r.rolpassword LIKE 'md5%' THEN 'md5' ELSE 'other' END AS method,
+  r.rolpassword AS "verifier (14)#digest"
 FROM pg_authid r WHERE r.rolname !~ '^pg_'"""
 
 
