@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -16,6 +17,11 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 def idle(conn: Connection) -> bool:
     """Whether a connection is open and in no transaction."""
     return not conn.closed and conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
+def workers() -> int:
+    """How many connections work side by side: one a core, at least two, at most eight."""
+    return max(2, min(8, len(os.sched_getaffinity(0))))
 
 
 class Pool:

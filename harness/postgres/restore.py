@@ -29,7 +29,7 @@ from .load import Loader
 from .loaded import Loaded
 from .physical import UNPACKED, BaseBackup
 from .physical_restore import open_physical, start, user_databases
-from .pool import Connection, Pool
+from .pool import Connection, Pool, workers
 from .proof import Rows, connect
 from .prover import Prover
 from .reading import Reading
@@ -266,7 +266,7 @@ def _load(subject: RestoredPostgres, server: Server, known: DumpFacts, reading: 
     timer = threading.Timer(max(0.1, ctx.deadline - time.monotonic()), cancel)
     timer.daemon = True
     timer.start()
-    pool = Pool(opened, max(2, min(8, _cores())))
+    pool = Pool(opened, workers())
     try:
         with opened("postgres") as conn:
             _home(conn, known)
@@ -373,9 +373,3 @@ def _judged(subject: RestoredPostgres) -> str:
     for table in subject.facts_of_file.tables:
         rows[table.database or HOME] = rows.get(table.database or HOME, 0) + table.rows
     return max(subject.databases, key=lambda d: rows.get(d, 0), default=HOME)
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0))

@@ -19,6 +19,7 @@ from . import capture
 from .difference import Way
 from .facts import DumpFacts
 from .fingerprint import Connection
+from .pool import workers
 
 
 class PostgresSubject(Protocol):
@@ -101,7 +102,7 @@ def _captured(subject: PostgresSubject, source: Mapping[str, Any]) -> dict[str, 
                 opened,
                 key=source["key"],
                 digests=source["digests"],
-                jobs=2,
+                jobs=workers(),
                 connect=connect,
                 timeout_s=max(1.0, subject.deadline - time.monotonic()),
             )
