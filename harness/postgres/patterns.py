@@ -27,6 +27,7 @@ _CREATE_EXTENSION: Final = re.compile(
     rb"CREATE EXTENSION (?:IF NOT EXISTS )?(" + _QUOTED + rb"|[\w-]+)", re.I
 )
 _INSERT: Final = re.compile(rb"INSERT INTO (?:ONLY )?(" + NAME + rb"(?:\." + NAME + rb")?)", re.I)
+VALUES: Final = re.compile(rb"INSERT INTO [^']*?\bVALUES\b", re.I)  # an INSERT of at least one row
 _ALONE: Final = re.compile(NAME.decode())
 _INDEX: Final = re.compile(rb"CREATE (?:UNIQUE )?INDEX " + NAME + rb" ON " + _FULL_NAME + rb" USING ", re.I)
 _KEY: Final = re.compile(

@@ -198,7 +198,7 @@ def recover(
                     done.notes += [f"not needed here: {name}" for name in dict.fromkeys(sent.skipped)]
             with done.stage("check"), target.at(new).connect() as conn:
                 _same_rows(conn, facts, sent, source)
-                done.arrived = sent.rows
+                done.arrived = sent.arrived
                 conn.execute("ANALYZE")
             if found.exists and source not in facts.created:
                 carry_over(admin, target.database, new)

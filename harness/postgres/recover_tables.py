@@ -82,6 +82,7 @@ class Script:
     sequences: dict[Name, Name] = field(default_factory=dict)  # sequence -> its table
     made: list[tuple[Name, Statement]] = field(default_factory=list)  # statements that make sequences
     values: list[tuple[Name, int, bool]] = field(default_factory=list)
+    above: set[Name] = field(default_factory=set)  # partitioned tables that those chosen are parts of
 
 
 def recover_tables(
@@ -174,6 +175,11 @@ def _script(blocks: Iterable[bytes], source: str | None, wanted: tuple[str, ...]
                 script.tables.append(table)
                 queue += children.get(table, [])
     chosen = set(script.tables)
+    queue = list(chosen)
+    while queue:
+        part = queue.pop()
+        queue += (parents := [root for root, parts in children.items() if part in parts])
+        script.above.update(set(parents) - chosen)
     script.statements = [
         (kind, table, item)
         for kind, table, item in everything
@@ -227,12 +233,15 @@ def _load(
             now = conn.execute(position).fetchone()
             if now is None or (value, called) > (now[0], now[1]):  # never back: ids must not be given twice
                 conn.execute("SELECT pg_catalog.setval(%s, %s, %s)", (_sql(name), value, called))
+    wanted: dict[str, int] = {}  # by partitioned table, since the rows of all parts may stand under its name
+    held: dict[str, int] = {}
     for table in script.tables:
-        count = rows.get(_text(table), 0)
-        if _count(conn, "SELECT count(*) FROM ONLY {}", table) != count:
-            raise RestoreError(
-                f"{_text(table)} does not hold the backup's {count:,} rows; nothing was changed"
-            )
+        tree = _tree(conn, table)
+        wanted[tree] = wanted.get(tree, 0) + rows.get(_text(table), 0)
+        held[tree] = held.get(tree, 0) + _count(conn, "SELECT count(*) FROM ONLY {}", table)
+    for tree, count in wanted.items():
+        if held[tree] != count:
+            raise RestoreError(f"{tree} does not hold the backup's {count:,} rows; nothing was changed")
     return rows
 
 
@@ -249,14 +258,21 @@ def _rows(
         for item in items_of(text, source):
             if isinstance(item, Copy):
                 table = (item.schema or "public", item.table)
-                if table in script.tables:
-                    progress(_text(table))
-                    rows[_text(table)] = rows.get(_text(table), 0) + copy_rows(conn, item)
             elif isinstance(item, Statement) and patterns.is_insert(item.sql):
                 table = _name(item.sql[12:])
-                if table in script.tables:
-                    execute(conn, item)
-                    rows[_text(table)] = rows.get(_text(table), 0) + 1
+            else:
+                continue
+            if table in script.above:
+                raise RestoreError(
+                    f"the backup has the rows of all parts of {_text(table)} in one: which belong to"
+                    " a part alone cannot be told",
+                    remedy=f"nothing was changed; restore {_text(table)} with all its parts",
+                )
+            if table in script.tables:
+                if isinstance(item, Copy):
+                    progress(_text(table))
+                got = copy_rows(conn, item) if isinstance(item, Copy) else execute(conn, item)
+                rows[_text(table)] = rows.get(_text(table), 0) + (got or 0)
     return rows
 
 
@@ -319,6 +335,15 @@ def _partitioned(conn: Connection, name: Name) -> bool:
     return bool(
         one(conn, "SELECT (relkind = 'p')::int FROM pg_class WHERE oid = to_regclass(%s)", _sql(name))
     )
+
+
+def _tree(conn: Connection, name: Name) -> str:
+    """The partitioned table on top of a part, as SQL writes it; the table itself where it is none."""
+    row = conn.execute(
+        "SELECT coalesce(pg_catalog.pg_partition_root(c), c)::text FROM pg_catalog.to_regclass(%s) c",
+        (_sql(name),),
+    ).fetchone()
+    return str(row[0]) if row else _text(name)
 
 
 def _references(statement: bytes) -> Name | None:

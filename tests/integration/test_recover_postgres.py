@@ -11,8 +11,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from live_servers import SETTINGS, damage, digest, live, make_shop, postgres, query
+from live_servers import SETTINGS, damage, digest, live, make_shop, postgres, query, url
 
+from harness import process
 from harness.backups import order
 from harness.catalog import identify
 from harness.errors import ArtifactError, RestoreError
@@ -20,7 +21,7 @@ from harness.model import Artifact
 from harness.postgres.backup import Choice, backup
 from harness.postgres.recover import Wish, recover
 from harness.postgres.source import recognise
-from harness.sandbox import Server
+from harness.sandbox import Server, find_tools
 
 UTC = SETTINGS.policy.zone
 
@@ -226,3 +227,58 @@ def test_a_file_that_is_not_its_manifests(server: Server, shop: str, tmp_path: P
         recover(good, live(server, shop), wish(tmp_path), SETTINGS, tmp_path)
     recover(good, live(server, shop), wish(tmp_path, safety=None, even_if_cut=True), SETTINGS, tmp_path)
     assert query(server, shop, "SELECT count(*) FROM outbox WHERE id = 'c7x'") == [(1,)]
+
+
+def test_one_database_of_a_cluster_and_nothing_else(server: Server, shop: str, tmp_path: Path) -> None:
+    """Its owner comes with it; roles, parameters and template1, which pg_dumpall writes too, stay alone."""
+    query(server, "postgres", "CREATE ROLE shop_owner; CREATE ROLE bystander")
+    try:
+        query(server, "postgres", f'ALTER DATABASE "{shop}" OWNER TO shop_owner')
+        query(server, "postgres", "GRANT SET ON PARAMETER log_min_messages TO bystander")
+        query(server, "postgres", "ALTER ROLE bystander SET application_name = 'x IN DATABASE y'")
+        path = tmp_path / "all.sql"
+        [tool, *_] = find_tools("pg_dumpall", SETTINGS.sandbox)
+        args = [tool, "--clean", "-d", url(server, "postgres"), "-f", path]
+        made = process.run(args, timeout_s=120, env={"PGPASSWORD": server.password.reveal()})
+        assert made.code == 0, made.error_text()
+        before = digest(server, shop)
+        damage(server, shop)
+        query(server, "postgres", f'ALTER DATABASE "{shop}" OWNER TO bystander')
+        query(server, "postgres", "REVOKE ALL ON PARAMETER log_min_messages FROM bystander")
+        query(server, "postgres", "ALTER ROLE bystander RESET ALL")
+        recover(artifact(path), live(server, shop), wish(tmp_path), SETTINGS, tmp_path)
+        assert digest(server, shop) == before
+        asked = "SELECT datistemplate, datdba::regrole::text FROM pg_database WHERE datname IN (%s, %s)"
+        [template, ours] = query(server, "postgres", asked + " ORDER BY 1 DESC", "template1", shop)
+        assert (template[0], ours[1]) == (True, "shop_owner")
+        cluster = (
+            "SELECT (SELECT count(*) FROM pg_parameter_acl), count(*) FROM pg_db_role_setting"
+            " WHERE setdatabase = 0 AND setrole = 'bystander'::regrole"
+        )
+        assert query(server, "postgres", cluster) == [(0, 0)]
+    finally:
+        query(server, "postgres", f'ALTER DATABASE "{shop}" OWNER TO CURRENT_USER')
+        for (name,) in query(server, "postgres", "SELECT datname FROM pg_database WHERE datdba >= 16384"):
+            query(server, "postgres", f'DROP DATABASE "{name}" WITH (FORCE)')
+        query(server, "postgres", "DROP ROLE shop_owner; DROP ROLE bystander")
+
+
+def test_rows_of_inserts_are_counted_and_none_is_lost(server: Server, shop: str, tmp_path: Path) -> None:
+    text = "CREATE TABLE public.t (a int PRIMARY KEY);\nINSERT INTO public.t VALUES (1), (2);\n"
+    path = tmp_path / "inserts.sql"
+    path.write_text(text + "INSERT INTO public.t VALUES (3);\n")
+    done = recover(artifact(path), live(server, shop), wish(tmp_path), SETTINGS, tmp_path)
+    assert done.arrived == {"public.t": 3}
+    path.write_text(text + "INSERT INTO public.t VALUES (2) ON CONFLICT DO NOTHING;\n")
+    with pytest.raises(RestoreError, match="stored no row"):
+        recover(artifact(path), live(server, shop), wish(tmp_path), SETTINGS, tmp_path)
+    assert query(server, shop, "SELECT count(*) FROM t") == [(3,)]
+
+
+def test_statistics_for_another_server_are_not_needed(server: Server, shop: str, tmp_path: Path) -> None:
+    path = tmp_path / "newer.sql"
+    call = "SELECT * FROM pg_catalog.pg_restore_relation_stats(\n\t'relname', 't'\n);\n"
+    path.write_text("CREATE TABLE public.t (a int);\n" + call + "CREATE TABLE public.u (a int);\n")
+    done = recover(artifact(path), live(server, shop), wish(tmp_path), SETTINGS, tmp_path)
+    assert any("not needed here" in note for note in done.notes)
+    assert query(server, shop, "SELECT count(*) FROM u") == [(0,)]

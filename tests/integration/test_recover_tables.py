@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live_servers import SETTINGS, digest, live, make_shop, postgres, query
+from live_servers import SETTINGS, digest, live, make_shop, postgres, query, url
 
+from harness import process
 from harness.backups import order
 from harness.catalog import identify
 from harness.errors import ConfigError, RestoreError
@@ -16,7 +17,7 @@ from harness.postgres.backup import Choice, backup
 from harness.postgres.recover import Wish
 from harness.postgres.recover_tables import recover_tables
 from harness.postgres.source import recognise
-from harness.sandbox import Server
+from harness.sandbox import Server, find_tools
 
 SHOP = "email_shop"
 
@@ -107,3 +108,32 @@ def test_partitions_and_odd_names(server: Server, good: Artifact, tmp_path: Path
     query(server, SHOP, "DROP TABLE parts")
     assert sum(restore(server, good, tmp_path, "parts", replace=False).values()) == 301
     assert query(server, SHOP, "SELECT count(*) FROM parts") == [(301,)]
+
+
+def dumped(server: Server, folder: Path, *options: str) -> Artifact:
+    """The shop as pg_dump writes it with these options."""
+    [tool, *_] = find_tools("pg_dump", SETTINGS.sandbox)
+    path = folder / "shop.sql"
+    env = {"PGPASSWORD": server.password.reveal()}
+    done = process.run([tool, *options, "-d", url(server, SHOP), "-f", path], timeout_s=60, env=env)
+    assert done.code == 0, done.error_text()
+    found = identify(path, {"postgres": recognise})
+    assert found is not None
+    return found
+
+
+def test_parts_whose_rows_stand_under_the_whole(server: Server, good: Artifact, tmp_path: Path) -> None:
+    through = dumped(server, tmp_path, "--load-via-partition-root")
+    with pytest.raises(RestoreError, match=r"all parts of public\.parts in one"):
+        restore(server, through, tmp_path, "parts_1")  # its own rows would be none
+    assert query(server, SHOP, "SELECT count(*) FROM parts_1") == [(181,)]
+    query(server, SHOP, "DELETE FROM parts WHERE n % 2 = 0")
+    assert restore(server, through, tmp_path, "parts")["public.parts"] == 301
+    assert query(server, SHOP, "SELECT count(*) FROM parts_1") == [(181,)]
+
+
+def test_several_rows_in_an_insert(server: Server, good: Artifact, tmp_path: Path) -> None:
+    inserts = dumped(server, tmp_path, "--rows-per-insert=7")
+    query(server, SHOP, "DELETE FROM outbox; DELETE FROM parts WHERE n < 100")
+    assert restore(server, inserts, tmp_path, "outbox") == {"public.outbox": 3000}
+    assert restore(server, inserts, tmp_path, "parts") == {"public.parts_1": 181, "public.parts_2": 120}

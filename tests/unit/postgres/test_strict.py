@@ -21,6 +21,12 @@ from harness.postgres.strict import items_of, left_out, mapped
         'GRANT admins TO "app" WITH INHERIT TRUE GRANTED BY postgres',
         "CREATE TABLESPACE fast LOCATION '/x'",
         "COMMENT ON ROLE app IS 'x'",
+        "ALTER ROLE app SET application_name TO 'x IN DATABASE shop'",
+        'GRANT "reads ON all" TO app',
+        "GRANT SET ON PARAMETER log_min_messages TO app",
+        "GRANT CREATE ON TABLESPACE fast TO app",
+        "SECURITY LABEL FOR 'x' ON ROLE app IS 'y'",
+        "UPDATE pg_catalog.pg_database SET datistemplate = false WHERE datname = 'template1'",
     ],
 )
 def test_the_cluster_is_left_alone(statement: str) -> None:
@@ -37,6 +43,10 @@ def test_the_cluster_is_left_alone(statement: str) -> None:
         "ALTER TABLE public.role OWNER TO app",
         "CREATE TABLE public.t (a int)",
         "COMMENT ON TABLE public.t IS 'about a ROLE'",
+        'GRANT SELECT ON TABLE public.t TO "a ON PARAMETER b"',
+        "SECURITY LABEL FOR x ON TABLE public.t IS 'ON ROLE app'",
+        "CREATE RULE r AS ON UPDATE TO public.t DO INSTEAD NOTHING",
+        "UPDATE public.t SET a = 1",
     ],
 )
 def test_the_database_is_not(statement: str) -> None:
@@ -50,6 +60,14 @@ def test_the_database_is_not(statement: str) -> None:
         ('GRANT CONNECT ON DATABASE "shop" TO app', 'GRANT CONNECT ON DATABASE "new one" TO app'),
         ("COMMENT ON DATABASE shop IS 'shop'", "COMMENT ON DATABASE \"new one\" IS 'shop'"),
         ("ALTER ROLE a IN DATABASE shop SET x = 1", 'ALTER ROLE a IN DATABASE "new one" SET x = 1'),
+        (
+            "SECURITY LABEL FOR p ON DATABASE shop IS 'x'",
+            "SECURITY LABEL FOR p ON DATABASE \"new one\" IS 'x'",
+        ),
+        (
+            "SECURITY LABEL ON TABLE t IS 'ON DATABASE other'",
+            "SECURITY LABEL ON TABLE t IS 'ON DATABASE other'",
+        ),
         ("ALTER DATABASE other SET x = 1", None),
         ("DROP DATABASE IF EXISTS shop", None),
         ("CREATE DATABASE shop WITH TEMPLATE = template0", None),
@@ -70,6 +88,11 @@ def statements(text: str, database: str | None) -> Iterator[str]:
 def test_one_database_of_a_cluster() -> None:
     text = "SELECT 0;\n\\connect one\nSELECT 1;\n\\connect two\nSELECT 2;\n"
     assert list(statements(text, "two")) == ["SELECT 0", "SELECT 2"]
+
+
+def test_what_is_said_of_a_database_before_the_text_connects_to_it() -> None:
+    text = "\\connect one\nSELECT 1;\nALTER DATABASE two OWNER TO app;\nALTER DATABASE one SET x = 1;\n"
+    assert list(statements(text, "two")) == ["ALTER DATABASE two OWNER TO app"]
 
 
 @pytest.mark.parametrize(
