@@ -35,8 +35,8 @@ def recognise(path: Path, head: bytes) -> str | None:
     """
     if path.is_dir():
         return "folder" if _is_data_folder(path) else None
-    if head.startswith(MAGICS):
-        return "aof" if path.name.split(".gz")[0].endswith(".aof") else "rdb"
+    if head.startswith(MAGICS):  # commands may follow, whatever is appended to the name of an AOF
+        return "aof" if ".aof" in path.name and ".rdb" not in path.name else "rdb"
     if archive.is_tar(head) and "redis" in path.name.lower():
         return "archive"
     if ".aof" in path.name and head[:1] in (b"*", b"#"):
@@ -70,8 +70,10 @@ def inspect(artifact: Artifact, ctx: DrillContext) -> Inspection:
         head = peek(source)
         walk = walker.start(source, salt, ctx.scratch, ctx.deadline, _teller(ctx))
     if found.aof:
-        start = walk.result()[0].end if walk and found.aof.single else 0
-        aof = _read_aof(found, start, digester, ctx)
+        # The one file of servers before 7.0 goes on with commands; later ones keep it as a base as it is.
+        mixed = source if walk and source and (found.aof.single or source.suffix != ".rdb") else None
+        start = walk.result()[0].end if walk and mixed else 0
+        aof = _read_aof(found, mixed, start, digester, ctx)
     facts = RedisFacts(found, tuple(found.problems), digester, head, walk, aof, manifest, beside)
     # The clock of an AOF's base is that of the last rewrite: the backup itself is younger.
     clock = layout.moment(aof.last_time if aof else head.ctime if head else None)
@@ -173,17 +175,21 @@ def _single(path: Path, sha256: str, artifact: Artifact) -> tuple[Layout, str]:
     return made, sha256
 
 
-def _read_aof(found: Layout, start: int, digester: Digester, ctx: DrillContext) -> AofFacts:
+def _read_aof(
+    found: Layout, mixed: Path | None, start: int, digester: Digester, ctx: DrillContext
+) -> AofFacts:
+    """The commands of all parts; those of `mixed` begin at `start`."""
     facts = AofFacts()
     aof = found.aof
     if aof is None:
         return facts
-    texts = [*([aof.base] if aof.base and not _has_magic(aof.base) else []), *aof.parts]
+    begun = [aof.base] if aof.base and (aof.base == mixed or not _has_magic(aof.base)) else []
+    texts = [*begun, *aof.parts]
     for part in texts:
         if facts.damage or not part.is_file():
             continue
         with part.open("rb") as file:
-            file.seek(start)
+            file.seek(start if part == mixed else 0)
             aof_reader.read(file, digester, facts, deadline=ctx.deadline)
         if facts.damage:
             found.problems.append(

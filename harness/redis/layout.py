@@ -92,7 +92,8 @@ def look(folder: Path, name: str) -> Layout:
         )
     for manifest in manifests:
         aof = _multi_part(manifest, made.problems)
-        claimed.update(f for f in manifest.parent.iterdir() if f == manifest or PART.match(f.name))
+        own = (manifest.name, aof.name)  # as a server before 7.0 called its only file, see below
+        claimed.update(f for f in manifest.parent.iterdir() if f.name in own or PART.match(f.name))
         if made.aof is None:
             made.aof = aof
     if more := len(made.problems[_MOST_PROBLEMS:]):
@@ -251,6 +252,9 @@ def _multi_part(manifest: Path, problems: list[Problem]) -> Aof:
     elif increments and increments[-1][0] - increments[0][0] != len(increments) - 1:
         what = "incremental files are missing between those that the AOF manifest lists: servers number them"
         problem(manifest.name, what + " without gaps, and load what is left in silence", again)
+    elif other := next((e[2] for e in (*bases, *increments) if not _as_named(*e)), None):
+        what = "the AOF manifest lists this file as another part than its name says: servers load the parts "
+        problem(other, what + "in another order than they were written in", again)
     oldest = {"base": bases[0][0] if bases else None, "incr": increments[0][0] if increments else 0}
     for seq, kind, file in listed:
         limit = oldest.get(part["kind"]) if kind == "h" and (part := PART.match(file)) else None
@@ -281,7 +285,8 @@ def _multi_part(manifest: Path, problems: list[Problem]) -> Aof:
         )
     # A base of commands is empty as long as nothing was written before the first rewrite.
     for seq, _, file in bases:
-        if regular(folder / file) and not (folder / file).stat().st_size and (seq > 1 or ".rdb" in file):
+        first = seq == 1 and file.endswith(".base.aof")
+        if regular(folder / file) and not (folder / file).stat().st_size and not first:
             what = "the base file is empty: everything written before the last rewrite is lost"
             if file.endswith(".rdb"):
                 problem(file, what, again)
@@ -291,9 +296,9 @@ def _multi_part(manifest: Path, problems: list[Problem]) -> Aof:
     newest = max((e[0] for e in bases), default=0)
     for child in sorted(folder.iterdir()):
         part = PART.match(child.name)
-        if not part or part["name"] != name or child.name in names:
+        if child.name in names or name not in (child.name, part and part["name"]):
             continue
-        current = int(part["seq"]) >= newest or not bases
+        current = not bases or (part is not None and int(part["seq"]) >= newest)
         problem(
             child.name,
             "the AOF manifest does not list this file: servers ignore what it holds"
@@ -305,6 +310,12 @@ def _multi_part(manifest: Path, problems: list[Problem]) -> Aof:
     base = folder / bases[0][2] if bases else None
     parts = tuple(folder / e[2] for e in increments)
     return Aof(name, folder, base, parts)
+
+
+def _as_named(seq: int, kind: str, file: str) -> bool:
+    """Whether a part is what its name says; the name of what a server before 7.0 wrote says nothing."""
+    part = PART.match(file)
+    return part is None or (int(part["seq"]), part["kind"][0]) == (seq, kind)
 
 
 def _read_notes(made: Layout, texts: list[Path]) -> None:

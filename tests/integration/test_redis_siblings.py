@@ -296,3 +296,56 @@ def test_bytes_behind_the_compressed_data(
     evidence = verify(path)
     assert verdict(evidence) is Verdict.PASS
     assert any(f.check == "redis.archive-whole" and "follow" in f.message for f in evidence.findings)
+
+
+OLD = next((folder for name, folder in SERVERS.items() if name.startswith("redis-6.2")), None)
+
+
+@pytest.mark.skipif(OLD is None, reason="needs a server before 7.0")
+@pytest.mark.parametrize("preamble", ["yes", "no"])
+def test_an_aof_of_one_piece_that_a_newer_server_took_over(preamble: str, tmp_path: Path) -> None:
+    """It stays the base until the next rewrite, under its old name: an RDB, or not, and then commands."""
+    with running(OLD, appendonly="yes", aof_use_rdb_preamble=preamble, save="") as one:
+        one.wire.call("SET", "before", "1")
+        one.wire.call("BGREWRITEAOF")
+        until = time.monotonic() + 20
+        while one.wire.info()["aof_rewrite_in_progress"] == "1" and time.monotonic() < until:
+            time.sleep(0.05)
+        one.wire.call("SET", "after", "2")
+        time.sleep(0.05)
+        assert one.server.shared is not None
+        (tmp_path / "data").mkdir()
+        shutil.copyfile(one.server.shared / "appendonly.aof", tmp_path / "data/appendonly.aof")
+    dated = tmp_path / "appendonly.aof.20261123"
+    shutil.copyfile(tmp_path / "data/appendonly.aof", dated)
+    assert verify(dated).measured.keys == 2
+    with running(None, tmp_path / "data", appendonly="yes", save="") as one:
+        one.wire.call("SET", "later", "3")
+        time.sleep(0.05)
+        write_manifest(tmp_path / "m.json", capture(one.wire))
+        assert one.server.shared is not None
+        folder = one.server.shared / "appendonlydir"
+        parts = {f"appendonlydir/{p.name}": p.read_bytes() for p in folder.iterdir()}
+    base, text = "appendonlydir/appendonly.aof", parts[MANIFEST]
+    assert base in parts and text.startswith(b"file appendonly.aof seq 1 type b\n")
+    evidence = verify(archive(tmp_path / "redis-backup-1.tar.gz", parts), tmp_path / "m.json")
+    assert verdict(evidence) is Verdict.PASS and not evidence.findings
+    cut = archive(tmp_path / "redis-backup-2.tar.gz", {**parts, base: parts[base][:-3]})
+    assert "middle of a command" in bad(verify(cut))["redis.aof-whole"]
+    unlisted = archive(tmp_path / "redis-backup-3.tar.gz", {**parts, MANIFEST: text.split(b"\n", 1)[1]})
+    assert "not list" in bad(verify(unlisted))["redis.aof-files"]
+
+
+def test_parts_listed_as_what_they_are_not(tmp_path: Path) -> None:
+    """The base as the increment and the increment as the base, both of commands: servers load them so."""
+    select = b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n"
+    text = b"file appendonly.aof.1.base.aof seq 1 type %b\nfile appendonly.aof.1.incr.aof seq 1 type %b\n"
+    sets = {
+        f"appendonlydir/appendonly.aof.1.{kind}.aof": select
+        + b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n%d\r\n" % n
+        for n, kind in enumerate(("base", "incr"))
+    }
+    right = archive(tmp_path / "redis-backup-1.tar.gz", {**sets, MANIFEST: text % (b"b", b"i")})
+    assert verdict(verify(right)) is Verdict.PASS
+    wrong = archive(tmp_path / "redis-backup-2.tar.gz", {**sets, MANIFEST: text % (b"i", b"b")})
+    assert "than its name says" in bad(verify(wrong))["redis.aof-files"]
