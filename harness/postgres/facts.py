@@ -16,6 +16,7 @@ from ..model import Severity
 from . import patterns
 from .dump import Copy, Entry, Header, Item, Meta, Statement, read_dump
 from .hostile import (
+    BEFORE_CONNECT,
     Danger,
     changes_reading,
     changes_rows_late,
@@ -247,6 +248,8 @@ def _danger(facts: DumpFacts, line: int, danger: Danger | None) -> None:
 def _connect(facts: DumpFacts, meta: Meta, state: _State) -> str | None:
     _danger(facts, meta.line, classify_meta(meta.text))
     name = patterns.connect_target(meta.text)
+    if name and facts.dangers[-1:] == [(meta.line - 1, BEFORE_CONNECT)]:
+        facts.dangers.pop()
     if name:
         state.own = state.fires = False
         state.foreign.append((meta.line, "connects to", name))

@@ -94,6 +94,10 @@ _INERT: Final = re.compile(  # how psql reports and stops; nothing of what it se
     r"|(?:q?echo|warn)(?:\s[^\\`|:]*)?|pset\s+pager(?:\s+\w+)?|encoding\s+'?UTF-?8'?)\s*",
     re.I,
 )
+# pg_dump writes it on the line before a \connect to a database whose name has more than letters.
+BEFORE_CONNECT: Final = Danger(
+    "encoding", "a psql meta-command that pg_dump never writes", Severity.CRITICAL, False
+)
 _SHELL: Final = re.compile(
     r"\\(?:!|o\b|out\b|g\b|gx\b|w\b|write\b|copy\b|i\b|ir\b|include|setenv|s\b|e\b|ef\b|ev\b|edit|cd\b|lo_)|[`|]"
 )
@@ -135,6 +139,8 @@ def classify_meta(text: str) -> Danger | None:
     r"""The danger in a psql meta-command; None for `\connect`, `\restrict`, `\unrestrict` and a lone `\.`."""
     if _TOKEN.match(text) or text == "\\.":
         return None
+    if text == "\\encoding SQL_ASCII":
+        return BEFORE_CONNECT
     if (connect := _CONNECT.match(text)) and not _SHELL.search(text[2:]):
         if _DATABASE.fullmatch(connect[1] or ""):
             return None

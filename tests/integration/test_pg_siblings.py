@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_pg_load import END, HEAD, failing, judged, toc  # noqa: F401
+from test_pg_load import END, HEAD, T, failing, judged, toc  # noqa: F401
 
 from harness.model import Severity, Verdict
 from harness.postgres.text import codec_of
@@ -61,3 +61,15 @@ def test_names_of_columns_in_any_encoding(encoding, judged) -> None:  # noqa: F8
     )
     assert good[1] is Verdict.PASS, good[0].findings
     assert "pg.row-content" in failing(spoiled[0])
+
+
+def test_a_database_whose_name_has_more_than_letters(judged) -> None:  # noqa: F811
+    """pg_dump 15.11 and later lets psql pass on such a name as it is."""
+    name = '"email-gateway"'
+    made = f"CREATE DATABASE {name} WITH TEMPLATE = template0 ENCODING = 'UTF8' LOCALE = 'C.UTF-8';\n\n"
+    connect = "\\encoding SQL_ASCII\n\\connect -reuse-previous=on \"dbname='email-gateway'\"\n\n"
+    evidence, verdict = judged(HEAD + made + connect + HEAD.split("\n\n", 3)[-1] + T + END)
+    assert verdict is Verdict.PASS, evidence.findings
+    for edited in (connect + "\\encoding SQL_ASCII\n", "\\encoding SQL_ASCII\nSELECT 1;\n" + connect):
+        evidence, verdict = judged(HEAD + made + edited + T + END)
+        assert verdict is Verdict.FAIL and "pg.hostile" in failing(evidence)
