@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 from ..catalog import named_time
@@ -12,6 +13,7 @@ from ..model import Finding, Severity
 from .facts import RedisSubject
 from .layout import moment
 
+_DAY_S: Final = 86_400
 _MANY_LOST: Final = 50
 _MANY: Final = 20  # keys of a database that do not come and go within a backup
 
@@ -29,6 +31,14 @@ def age(self: Check, subject: RedisSubject) -> Iterator[Finding]:
     inside = moment(aof.last_time if aof else head.ctime if head else None)
     if inside is None:
         raise NotRun("the file holds no clock of its own")
+    if (inside - datetime.now(UTC)).total_seconds() > _DAY_S:
+        yield self.finding(
+            subject.artifact.path.name,
+            "the clock inside the file is ahead of this machine's: how old the data is cannot be told",
+            severity=Severity.MEDIUM,
+            observed=f"written {inside:%Y-%m-%d %H:%M}Z",
+            remedy="set the clocks of the source and of this machine",
+        )
     limit, manifest = subject.settings.redis.max_clock_gap, subject.facts.manifest
     artifact = subject.artifact  # its time, if its name tells one, counts from the declared time zone
     named = artifact.taken_at if artifact.taken_at_basis == "name" else named_time(artifact.path.name)
@@ -53,6 +63,15 @@ def age(self: Check, subject: RedisSubject) -> Iterator[Finding]:
                 observed=f"written {inside:%Y-%m-%d %H:%M}Z",
             )
             return
+    if named and (inside - named).total_seconds() > limit + _DAY_S:  # a name may tell nothing but the day
+        yield self.finding(
+            subject.artifact.path.name,
+            "the data is younger than its name says: it is not the backup of that time",
+            severity=Severity.MEDIUM,
+            expected=f"written about {named:%Y-%m-%d %H:%M}Z",
+            observed=f"written {inside:%Y-%m-%d %H:%M}Z",
+            remedy="find out what overwrote that backup, or name files after the time when they were taken",
+        )
 
 
 _TROUBLE: Final = {

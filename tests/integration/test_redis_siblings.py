@@ -349,3 +349,21 @@ def test_parts_listed_as_what_they_are_not(tmp_path: Path) -> None:
     assert verdict(verify(right)) is Verdict.PASS
     wrong = archive(tmp_path / "redis-backup-2.tar.gz", {**sets, MANIFEST: text % (b"i", b"b")})
     assert "than its name says" in bad(verify(wrong))["redis.aof-files"]
+
+
+@pytest.mark.parametrize(
+    ("name_s", "clock_s", "words"),
+    [(-90_000, 0, None), (-172_800, 0, "younger than its name"), (172_800, 172_800, "clock inside the file")],
+    ids=["a day of another zone", "another file under an old name", "a clock that runs ahead"],
+)
+def test_a_file_that_is_younger_than_told(
+    name_s: int, clock_s: int, words: str | None, source: tuple[Running, bytes, Path], tmp_path: Path
+) -> None:
+    """A doubt, no more: whoever copies a dump may name the copy after anything."""
+    named = time.strftime("%Y%m%d-%H%M%S", time.gmtime(time.time() + name_s))
+    at = source[1].index(b"ctime") + 6
+    clock = int.from_bytes(source[1][at : at + 4], "little") + clock_s
+    dump = source[1][:at] + clock.to_bytes(4, "little") + source[1][at + 4 : -8] + bytes(8)
+    evidence = verify(archive(tmp_path / f"redis-backup-{named}.tar.gz", {"dump.rdb": dump}))
+    assert verdict(evidence) is Verdict.PASS
+    assert [words in f.message for f in evidence.findings if f.check == "redis.age"] == [True] * bool(words)
