@@ -104,7 +104,7 @@ def _sentence(d: Difference) -> str:
 
 
 def _side(d: Difference, side: int) -> str:
-    if d.what != CHANGED:
+    if d.what != CHANGED and (not d.changes or side == (2 if d.what == MISSING else 1)):
         return {(MISSING, 1): "present", (MISSING, 2): "missing", (ADDED, 1): "absent"}.get(
             (d.what, side), "present"
         )

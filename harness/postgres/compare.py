@@ -41,12 +41,19 @@ def _raw(source: Facts, copy: Facts) -> list[Difference]:
     kinds = [k for k in source["objects"] if k in copy["objects"]]
     for kind in kinds:
         old, new = source["objects"][kind], copy["objects"][kind]
-        found += [Difference(kind, name, MISSING) for name in old if name not in new]
-        found += [Difference(kind, name, ADDED) for name in new if name not in old]
+        found += [Difference(kind, name, MISSING, _named(kind, old[name])) for name in old if name not in new]
+        found += [Difference(kind, name, ADDED, _named(kind, new[name])) for name in new if name not in old]
         for name in old:
             if name in new and (changes := _changes(kind, name, old[name], new[name], majors)):
                 found.append(Difference(kind, name, CHANGED, changes))
     return found + _column_orders(source, copy)
+
+
+def _named(kind: str, properties: Mapping[str, str]) -> tuple[tuple[str, str | None, str | None], ...]:
+    """What is said of an object that one side lacks: of settings each by name, else that it is there."""
+    if kind != "setting":
+        return ()
+    return tuple((name, text, text) for name, text in sorted(properties.items()) if not name.startswith("@"))
 
 
 def _changes(

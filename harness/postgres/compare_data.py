@@ -22,7 +22,8 @@ class Unequal:
 
 @dataclass(frozen=True)
 class Rows:
-    """Tables compared. `unlogged` are those whose rows a standby or a physical backup rightly lacks."""
+    """Tables compared. `unlogged` are those whose rows a standby or a physical backup rightly lacks: then
+    all of them come back empty."""
 
     differing: tuple[Unequal, ...]
     unlogged: tuple[str, ...]
@@ -36,13 +37,17 @@ def compare_rows(source: Facts, copy: Facts) -> Rows:
     """Row counts and digests of every table that both have; missing tables are said by `compare_objects`."""
     differing, unlogged, uncompared = [], [], []
     filled = emptied = fewer = 0
+    kept = any(
+        old["unlogged"] and old["rows"] and copy["tables"].get(name, {}).get("rows")
+        for name, old in source["tables"].items()
+    )
     for name, old in source["tables"].items():
         new = copy["tables"].get(name)
         if new is None:
             continue
         before, after = old["rows"], new["rows"]
         filled += before > 0
-        if old["unlogged"] and before and not after:
+        if old["unlogged"] and before and not after and not kept:
             unlogged.append(name)
             continue
         emptied += before > 0 and after == 0

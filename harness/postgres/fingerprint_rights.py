@@ -156,7 +156,7 @@ def _comments(major: int) -> str:
     return """
 SELECT i.type || ' ' || i.identity AS object, i.type || ' ' || i.identity AS "of", d.description AS "text#digest"
 FROM pg_description d, pg_identify_object(d.classoid, d.objoid, d.objsubid) i
-WHERE (d.objoid >= 16384 OR d.classoid = 'pg_namespace'::regclass AND d.objoid = 'public'::regnamespace
+WHERE (d.objoid >= 16384 OR d.classoid = 'pg_namespace'::regclass AND d.objoid = to_regnamespace('public')
     OR d.classoid = 'pg_largeobject'::regclass)
   AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = d.classoid AND e.objid = d.objoid AND e.deptype = 'e')
 UNION ALL SELECT CASE WHEN d.classoid = 'pg_database'::regclass THEN 'database this database'

@@ -110,6 +110,8 @@ def test_settings_of_all_roles_are_in_no_dump(server: Server) -> None:
         "setting this database": Severity.HIGH,
         "zoo.sql": Severity.MEDIUM,
     }
+    [lost] = [f for f in findings(checks.database, subject) if f.object == "setting this database"]
+    assert (lost.expected, lost.observed) == ("setting lock_timeout: 1min", "missing")
 
 
 def test_a_missing_table_is_said_once(server: Server, manifest: Manifest) -> None:

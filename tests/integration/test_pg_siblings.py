@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from live_servers import live, postgres, query
 from test_pg_load import END, HEAD, T, failing, judged, toc  # noqa: F401
 
 from harness.model import Severity, Verdict
+from harness.postgres.capture import capture_facts
 from harness.postgres.text import codec_of
 
 STARTED = "-- Started on 2026-11-20 02:00:00 UTC\n"
@@ -73,3 +75,15 @@ def test_a_database_whose_name_has_more_than_letters(judged) -> None:  # noqa: F
     for edited in (connect + "\\encoding SQL_ASCII\n", "\\encoding SQL_ASCII\nSELECT 1;\n" + connect):
         evidence, verdict = judged(HEAD + made + edited + T + END)
         assert verdict is Verdict.FAIL and "pg.hostile" in failing(evidence)
+
+
+def test_a_source_without_the_schema_public() -> None:
+    with postgres() as server:
+        query(server, "postgres", "CREATE DATABASE nopublic TEMPLATE template0")
+        query(server, "nopublic", "DROP SCHEMA public")
+        query(server, "nopublic", "CREATE SCHEMA app; CREATE TABLE app.t AS SELECT 1 AS a")
+        query(server, "nopublic", "COMMENT ON TABLE app.t IS 'there'")
+        with live(server, "nopublic").connect() as conn:
+            facts = capture_facts(conn)
+    assert set(facts["objects"]["comment"]) == {"table app.t"}
+    assert facts["tables"]["app.t"]["rows"] == 1
