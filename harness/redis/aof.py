@@ -89,12 +89,14 @@ def read(file: Source, digester: Digester, facts: AofFacts, *, deadline: float) 
             ended = not more
             base, buf, pos = base + pos, buf[pos:] + more, 0
             continue
+        annotation = buf[pos] == 0x23
         words, pos = found
         if not words:
             continue
         name = words[0].upper()
-        if name.startswith(b"#TS:") and len(words) == 1:
-            facts.last_time = int(name[4:]) if name[4:].isdigit() else facts.last_time
+        if annotation:
+            told = name[4:] if name.startswith(b"#TS:") else b""
+            facts.last_time = int(told) if told.isdigit() else facts.last_time
             continue
         facts.commands += 1
         if name == b"MULTI":
