@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from psycopg import sql
 
@@ -18,8 +19,9 @@ from .rows import Multiset, normaliser
 class Group:
     """All rows that the file has for one table: COPY blocks (by index) and INSERTs.
 
-    Several blocks go to one table when it is a partition root. `expected` and `observed` count rows;
-    `observed` is None when nothing could be loaded or the table cannot be found.
+    Several blocks go to one table when it is a partition root; `parts` are those of its partitions that the
+    file names itself, whose rows count here. `expected` and `observed` count rows; `observed` is None when
+    nothing could be loaded or the table cannot be found.
     """
 
     database: str
@@ -29,6 +31,7 @@ class Group:
     inserts: int = 0
     expected: int = 0
     observed: int | None = None
+    parts: list[tuple[str | None, str]] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -60,10 +63,36 @@ def groups(subject: RestoredPostgres) -> list[Group]:
             one = group(database, *place)
             one.inserts += rows
             one.expected += rows
-    for one in found.values():
+    every = _by_tree(subject, list(found.values()))
+    for one in every:
         if one.inserts or any(i in loaded.copied for i in one.indexes):
             one.observed = _stored(subject, one)
-    return list(found.values())
+    return every
+
+
+# Places of partitions and of the topmost table above them, among the names given
+_ABOVE: Final = """
+WITH g AS (SELECT place, pg_catalog.to_regclass(name) AS c
+  FROM unnest(%s::text[]) WITH ORDINALITY n(name, place))
+SELECT g.place::int, top.place::int FROM g JOIN pg_catalog.pg_class k ON k.oid = g.c AND k.relispartition,
+  LATERAL (SELECT t.place FROM pg_catalog.pg_partition_ancestors(g.c) WITH ORDINALITY a(relid, depth)
+    JOIN g t ON t.c = a.relid WHERE a.relid <> g.c ORDER BY a.depth DESC LIMIT 1) top"""
+
+
+def _by_tree(subject: RestoredPostgres, every: list[Group]) -> list[Group]:
+    """Partitions that the file fills themselves and through a table above them, gathered under that one."""
+    gathered: set[int] = set()
+    for database in {g.database for g in every}:
+        mine = [g for g in every if g.database == database]
+        with subject.connect(database) as conn:
+            pairs = conn.execute(_ABOVE, ([g.written for g in mine],)).fetchall()
+        for part, top in ((mine[low - 1], mine[high - 1]) for low, high in pairs):
+            top.parts.append((part.schema, part.table))
+            top.indexes += part.indexes
+            top.inserts += part.inserts
+            top.expected += part.expected
+            gathered.add(id(part))
+    return [g for g in every if id(g) not in gathered]
 
 
 def differing(subject: RestoredPostgres, every: Iterable[Group]) -> Iterator[tuple[Group, str]]:
@@ -126,7 +155,7 @@ def _same_text(subject: RestoredPostgres, group: Group) -> bool:
 
 def _stored(subject: RestoredPostgres, group: Group) -> int | None:
     read = next((subject.rows[i] for i in group.indexes if i in subject.rows), None)
-    if read is not None and not group.inserts:
+    if read is not None and not group.inserts and not group.parts:
         return read.rows
     with subject.connect(group.database) as conn:
         kind = conn.execute(

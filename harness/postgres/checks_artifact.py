@@ -27,6 +27,7 @@ _LIGHT: Final = {
     "SECURITY LABEL": Severity.MEDIUM,
     "ACL": Severity.HIGH,
     "DEFAULT ACL": Severity.HIGH,
+    "STATISTICS DATA": Severity.MEDIUM,  # the planner's, which ANALYZE makes anew
 }
 
 

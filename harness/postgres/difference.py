@@ -34,7 +34,7 @@ _HAND_WORK: Final = frozenset(
 _LIGHT: Final = frozenset(
     (
         *(("", name) for name in ("tablespace", "statistics target", "compression", "storage", "clustered")),
-        ("materialized view", "column tuning"),
+        *(("materialized view", "column tuning"), ("column", "not null named (18)")),
         *(("function", name) for name in ("cost", "rows", "support")),
         *(("sequence", "cache"), ("statistics", "target"), ("extension", "version")),
     )
@@ -97,5 +97,7 @@ class Comparison:
 
 
 def _light(kind: str, name: str) -> bool:
+    if kind in RIGHTS:  # whose properties are names of roles
+        return False
     tuning = kind in ("table", "index", "materialized view", "column") and name.startswith(_TUNING)
     return tuning or ("", name) in _LIGHT or (kind, name) in _LIGHT

@@ -18,7 +18,8 @@ from .text import Source, codec_of, skip_comment, skip_quoted
 _TAIL: Final = 4  # bytes of a terminator that may still be incomplete: \n \ . \r
 
 _ENTRY: Final = re.compile(
-    rb"-- (Data for )?Name: (.*); Type: (.+?); Schema: (.*?); Owner: (.*?)(?:; Tablespace: (.*))?\s*$"
+    rb"-- (Data for |Statistics for )?Name: (.*); Type: (.+?); Schema: (.*?); Owner: (.*?)"
+    rb"(?:; Tablespace: (.*))?\s*$"
 )
 _HEADERS: Final = (
     ("complete", re.compile(rb"-- PostgreSQL database dump complete\s*$")),
@@ -368,7 +369,7 @@ def _comment(text: bytes, line: int, codec: str) -> Entry | Header | None:
             None if schema == b"-" else schema.decode(codec, "replace"),
             owner.decode(codec, "replace") if owner not in (b"-", b"") else None,
             line,
-            bool(data),
+            data == b"Data for ",
         )
     for kind_name, pattern in _HEADERS:
         if match := pattern.match(text):

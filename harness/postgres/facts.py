@@ -18,12 +18,14 @@ from .dump import Copy, Entry, Header, Item, Meta, Statement, read_dump
 from .hostile import (
     BEFORE_CONNECT,
     Danger,
+    calls,
     changes_reading,
     changes_rows_late,
     classify,
     classify_insert,
     classify_meta,
     fires,
+    may_write,
 )
 
 if TYPE_CHECKING:
@@ -100,6 +102,8 @@ class DumpFacts:
     unguarded: bool = False  # rows come in past triggers, so past foreign keys
     unsettled: bool = False  # rows that are in may read otherwise later: an early proof of them is void
     late_writes: bool = False  # something besides COPY and INSERT may change rows
+    writers: bool = False  # functions that may, wherever the text has them called
+    calls: bool = False  # what may call them while rows are loaded, or afterwards
     problem: ArtifactError | None = None
     base: BaseBackup | None = None  # what a physical backup says instead
 
@@ -214,6 +218,7 @@ def _conclude(facts: DumpFacts, state: _State) -> None:
     _close_large(facts, state)
     if not facts.problem and not facts.truncated:
         _followed(facts, state, None)
+    facts.late_writes = facts.late_writes or (facts.writers and facts.calls)
     for line, verb, name in state.foreign:
         if name not in facts.created and ("cluster" not in facts.headers or verb == "drops"):
             what = f"{verb} the database {name}, which this backup does not create"
@@ -288,6 +293,8 @@ def _statement(facts: DumpFacts, item: Statement, state: _State) -> None:
     facts.late_writes = facts.late_writes or changes_rows_late(sql)
     facts.unsettled = facts.unsettled or changes_reading(sql, bool(facts.tables))
     state.fires = state.fires or fires(sql)
+    facts.writers = facts.writers or may_write(sql)
+    facts.calls = facts.calls or calls(sql)
     facts.unguarded = facts.unguarded or bool(_UNGUARDED.match(sql))
     if start.startswith(b"SELECT"):
         _called(facts, sql, state, item.schema)

@@ -56,6 +56,13 @@ def _columns(major: int) -> str:
             " WHERE k.conrelid = c.oid AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum]"
             " AND NOT k.convalidated) THEN 'not validated' ELSE 'true' END"
         )
+    # Before 18 they have no name; what inherits one has its parent's, or is given one by the restore.
+    named = (
+        """(SELECT CASE WHEN k.connoinherit THEN {} ELSE {} END FROM pg_constraint k WHERE k.conrelid = c.oid
+    AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum])"""
+        if major >= 18
+        else "NULL"
+    )
     # A partition's column is an identity from 17 on when its parent's is: said of the parent only.
     return f"""
 SELECT format('%I.%I.%I', n.nspname, c.relname, a.attname) AS object, {relation_class()} AS "of",
@@ -65,7 +72,8 @@ SELECT format('%I.%I.%I', n.nspname, c.relname, a.attname) AS object, {relation_
   CASE a.attgenerated WHEN '' THEN NULL WHEN 's' THEN 'stored ' ELSE 'virtual ' END
     || pg_get_expr(d.adbin, d.adrelid) AS generated,
   CASE CASE WHEN c.relispartition THEN '' ELSE a.attidentity END WHEN 'a' THEN 'always' WHEN 'd' THEN 'by default' END AS identity,
-  {not_null} AS "not null",
+  {not_null} AS "not null", {named.format("k.conname", "k.conname")} AS "not null named (18)",
+  {named.format("'no'", "'yes'")} AS "not null inherited (18)",
   CASE WHEN a.attcollation <> t.typcollation THEN
     {_QUALIFIED.format(name="collname", table="pg_collation", ns="collnamespace", oid="a.attcollation")}
     END AS collation,

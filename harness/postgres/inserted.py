@@ -43,6 +43,9 @@ _MIXED: Final = (
     "{}: rows written as INSERT that name other columns from one to the next were counted, not compared"
 )
 _BESIDE_COPY: Final = "{}: rows written as INSERT beside COPY data were counted, not compared"
+_BY_PARTS: Final = (
+    "{}: rows written as INSERT into a partitioned table and into its parts were counted, not compared"
+)
 _NOT_TAKEN: Final = (
     "{}: rows written as INSERT in a form that the server does not take as text were counted, not compared"
 )
@@ -122,7 +125,9 @@ def _written(subject: RestoredPostgres, every: Iterable[Group]) -> list[Written]
 
 def _read(subject: RestoredPostgres, every: Iterable[Group]) -> list[Written]:
     """One pass over the file for the rows of all tables that have INSERTs."""
-    groups = {(g.database, g.schema, g.table): g for g in every if g.inserts}
+    groups = {
+        (g.database, *place): g for g in every if g.inserts for place in ((g.schema, g.table), *g.parts)
+    }
     found: dict[tuple[str, str | None, str], Written] = {}
     names: dict[tuple[str, str], Written] = {}
     for database, target in subject.loaded.inserted:
@@ -132,6 +137,8 @@ def _read(subject: RestoredPostgres, every: Iterable[Group]) -> list[Written]:
                 with subject.connect(database) as conn:
                     found[key] = Written(groups[key], _columns(conn, groups[key].written))
                 found[key].why = _BESIDE_COPY if found[key].group.indexes else None
+                if found[key].group.parts:
+                    found[key].why = _BY_PARTS
             if found[key].table:  # else its rows hold nothing that could differ
                 names[database, target] = found[key]
     ways = {}

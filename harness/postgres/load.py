@@ -338,6 +338,8 @@ class Loader:
             return False  # and so it may where only a search_path tells which table rows went to
         try:
             self.conn.execute("BEGIN")
+            if self._send(b"SELECT FROM ONLY " + named[1] + b" LIMIT 1"):
+                raise psycopg.DataError("rows came through a partitioned table above")
             self._send(b"TRUNCATE ONLY " + named[1])
         except psycopg.Error:  # a partitioned or foreign table, a view: the plain way
             self.conn.execute("ROLLBACK")

@@ -186,6 +186,36 @@ def test_newer_majors_show_the_same(server: Server, major: int) -> None:
         assert source[part] == copy[part]
 
 
+@pytest.mark.slow
+def test_not_null_is_an_object_of_its_own_since_18() -> None:
+    request = PostgresRequest(18, exact=True)
+    with postgres_sandbox(request, SandboxSettings(), deadline=time.monotonic() + 120) as newer:
+        query(newer, "postgres", "CREATE TABLE t (a int CONSTRAINT one NOT NULL, b int NOT NULL NO INHERIT)")
+        query(newer, "postgres", "CREATE TABLE kid () INHERITS (t)")
+        with live(newer, "postgres").connect() as conn:
+            conn.autocommit = True
+            before = capture_facts(conn)
+
+            def changed(*statements: str) -> dict[str, str]:
+                for statement in statements:
+                    conn.execute(statement.encode())
+                after = capture_facts(conn, key=before["key"])
+                return {
+                    f"{d.object} {', '.join(name for name, _, _ in d.changes)}": d.severity.value
+                    for d in compare_objects(before, after, Way()).differences
+                }
+
+            assert changed() == {}
+            other = "ALTER TABLE public.t RENAME CONSTRAINT one TO two"
+            name = "not null named (18)"
+            assert changed(other) == {f"public.t.a {name}": "medium", f"public.kid.a {name}": "medium"}
+            conn.execute(b"ALTER TABLE public.t RENAME CONSTRAINT two TO one")
+            conn.execute(b"DROP TABLE public.kid")
+            before = capture_facts(conn, key=before["key"])
+            again = "ALTER TABLE public.t ALTER b DROP NOT NULL", "ALTER TABLE public.t ALTER b SET NOT NULL"
+            assert changed(*again) == {"public.t.b not null inherited (18)": "critical"}
+
+
 def test_a_first_generation_database_equals_its_restored_dump(server: Server, tmp_path: Path) -> None:
     """What people write and what the server makes of its own dump are other texts for the same thing."""
     tool = find_tool("pg_dump", SandboxSettings())
