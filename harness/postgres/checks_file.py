@@ -11,8 +11,10 @@ from ..check import Check, NotRun, check
 from ..errors import ArtifactError
 from ..model import Artifact, Finding, Proves, Severity
 from ..stream import Stream, open_file
+from .contents import contents as archive_contents
 from .facts import DumpFacts, table_entries
 from .restore import RestoredPostgres
+from .source import ARCHIVES
 
 _SHOWN: Final = 20
 _ARCHIVE: Final = (
@@ -121,6 +123,8 @@ def dump_complete(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
 def contents(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
     """What the table of contents announces follows it in the file: no entry is hollow."""
     facts = _readable(subject)
+    if subject.artifact.format in ARCHIVES and not facts.problem:
+        yield from _of_archive(self, subject)
     if not facts.entries:
         raise NotRun("the file has no table of contents (pg_dump's comments were stripped)")
     copied = bool(facts.tables)
@@ -251,6 +255,36 @@ def _readable(subject: RestoredPostgres) -> DumpFacts:
     if subject.artifact.format in ("unknown", "encrypted"):
         raise NotRun(f"the file is {subject.artifact.format}: there is nothing to look at")
     return facts
+
+
+def _of_archive(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
+    """What an archive's own contents lack: no checksum covers them, and pg_restore takes them as they are."""
+    found = archive_contents(subject.artifact, subject.ctx.scratch)
+    if found is None:
+        return
+    if found.behind:
+        yield self.finding(
+            subject.artifact.path.name,
+            "the archive's contents hold more entries than they count: pg_restore leaves the last ones out",
+            expected="as many entries as are there",
+            observed="fewer",
+        )
+    for name in found.twice[:_SHOWN]:
+        yield self.finding(name, "has the number of another entry of the archive's contents")
+    for name in found.hanging[:_SHOWN]:
+        yield self.finding(
+            name,
+            "needs an entry that is not in the archive's contents: one was lost or damaged",
+            expected="the entries it needs",
+            observed="not all of them",
+        )
+    for name in found.unknown[:_SHOWN]:
+        yield self.finding(
+            name,
+            "no entry of the archive's contents names this file: nobody reads it",
+            severity=Severity.MEDIUM,
+            remedy="find out whose rows these are: an entry may be lost, or the folder held another dump",
+        )
 
 
 def _second_archive(artifact: Artifact) -> bool:

@@ -26,6 +26,7 @@ from ..stream import Stream, encryption_of, open_file
 
 _NO_ROWS: Final = ("--section=pre-data", "--section=post-data")
 ARCHIVES: Final = {"custom", "directory", "tar"}
+SCRATCH_ARCHIVE, SCRATCH_FOLDER = "unpacked-archive", "unpacked-folder"  # what was packed once more
 _BLOCK: Final = 1 << 18
 # A pg_restore that writes nothing for this long is stuck: on a cut tar archive it spins forever
 # (PostgreSQL 15, 17 and 18). The second figure allows for seeking through a large archive.
@@ -228,7 +229,7 @@ def _reason(errors: str) -> str:
 
 def _unpacked(artifact: Artifact, ctx: DrillContext) -> Path:
     """An archive that was compressed once more, unpacked: pg_restore needs the file itself."""
-    target = ctx.scratch / "unpacked-archive"
+    target = ctx.scratch / SCRATCH_ARCHIVE
     if target.exists():
         return target
     limit, partial = archive.room(ctx.scratch, ctx.settings.sandbox.disk), target.with_suffix(".partial")
@@ -255,7 +256,7 @@ def _unpacked(artifact: Artifact, ctx: DrillContext) -> Path:
 
 def _untarred(artifact: Artifact, ctx: DrillContext) -> Path:
     """A dump in directory format that was packed with tar: its folder, unpacked under guard."""
-    target = ctx.scratch / "unpacked-folder"
+    target = ctx.scratch / SCRATCH_FOLDER
     if not target.exists():
         limits = archive.Limits(archive.room(ctx.scratch, ctx.settings.sandbox.disk))
         archive.unpack(artifact.path, artifact.packing, target, limits=limits, deadline=ctx.deadline)

@@ -2,6 +2,8 @@
 
 import gzip
 import io
+import re
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ from test_pg_load import END, HEAD, T, failing, judged  # noqa: F401
 
 from harness import process
 from harness.model import Verdict
+from harness.postgres.contents import _Reader
 from harness.sandbox import find_tools
 from harness.settings import SandboxSettings
 
@@ -138,3 +141,78 @@ def test_line_breaks_in_the_names_of_schemas(kept, judged) -> None:  # noqa: F81
     evidence, verdict = judged(HEAD + T + schema + table + made + END)
     assert (verdict is Verdict.PASS) == kept, evidence.findings
     assert ("pg.objects" in failing(evidence)) == (not kept)
+
+
+def with_count(data: bytes, more: int) -> bytes:
+    """An archive's contents that say they hold so many more entries."""
+    file = io.BytesIO(data)
+    read = _Reader(file)
+    read.exactly(12)
+    for _ in range(7):
+        read.number()
+    read.texts(3)
+    at = file.tell()
+    return data[:at] + b"\0" + (read.number() + more).to_bytes(4, "little") + data[at + 5 :]
+
+
+def with_number(data: bytes) -> bytes:
+    """An archive whose entry of the table companies has another number than those that need it say."""
+    oid = rb"\x00\x04\x00\x00\x001259\x00.\x00\x00\x00\d+"
+    name = rb"\x00\x09\x00\x00\x00companies\x00\x05\x00\x00\x00TABLE\x00"
+    found = re.search(rb"\x00(....)\x00....(?=" + oid + name + rb")", data, re.S)
+    assert found is not None
+    return data[: found.start(1)] + (99999).to_bytes(4, "little") + data[found.end(1) :]
+
+
+DAMAGE = {
+    "an entry less": lambda data: with_count(data, -1),
+    "another number": with_number,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_contents_that_lost_an_entry(damage, dumps, judged) -> None:  # noqa: F811
+    """No checksum covers them, and pg_restore restores what they say without an error."""
+    evidence, verdict = judged(DAMAGE[damage]((dumps / "c").read_bytes()), "shop.dump")
+    assert verdict is Verdict.FAIL
+    assert "pg.contents" in failing(evidence), evidence.findings
+    assert "pg.statements" not in failing(evidence)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("form", ["folder", "tar.gz", "tar"])
+def test_contents_of_a_folder_that_lost_an_entry(form, damage, dumps, judged, tmp_path) -> None:  # noqa: F811
+    folder = tmp_path / "shop"
+    shutil.copytree(dumps / "d", folder)
+    (folder / "toc.dat").write_bytes(DAMAGE[damage]((folder / "toc.dat").read_bytes()))
+    if form == "folder":
+        packed = tarred(folder, "./")
+        evidence, verdict = judged(packed, "shop.tar.gz")
+    elif form == "tar.gz":
+        evidence, verdict = judged(gzip.compress(with_contents(dumps / "t", DAMAGE[damage])), "shop.tar.gz")
+    else:
+        evidence, verdict = judged(with_contents(dumps / "t", DAMAGE[damage]), "shop.tar")
+    assert verdict is Verdict.FAIL
+    assert "pg.contents" in failing(evidence), evidence.findings
+
+
+def with_contents(path: Path, damage: Callable[[bytes], bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(path) as old, tarfile.open(fileobj=out, mode="w") as new:
+        for member in old:
+            data = old.extractfile(member).read()
+            data = damage(data) if member.name == "toc.dat" else data
+            member.size = len(data)
+            new.addfile(member, io.BytesIO(data))
+    return out.getvalue()
+
+
+def test_rows_that_no_entry_names(dumps, judged, tmp_path) -> None:  # noqa: F811
+    folder = tmp_path / "shop"
+    shutil.copytree(dumps / "d", folder)
+    (folder / "99999.dat.gz").write_bytes(gzip.compress(b"1\tx\n\\.\n\n\n"))
+    (folder / "README").write_text("made by cron")
+    evidence, verdict = judged(tarred(folder, ""), "shop.tar.gz")
+    assert verdict is Verdict.PASS, evidence.findings
+    told = [(f.object, f.severity) for f in evidence.findings if f.check == "pg.contents"]
+    assert told == [("99999.dat.gz", "medium")]

@@ -1,0 +1,156 @@
+"""An archive's table of contents read without pg_restore, which believes whatever stands in it.
+
+No checksum covers it. But pg_dump ends it where the rows begin, gives every entry a number of its own, and
+lets entries need such entries only as are there (BuildArchiveDependencies in pg_dump.c): where one was lost,
+the others tell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+from ..errors import ArtifactError
+from ..model import Artifact
+from ..stream import open_file
+from .source import SCRATCH_ARCHIVE, SCRATCH_FOLDER
+
+_VERSIONS: Final = ((1, 12), (1, 16))  # of PostgreSQL 9.0 to 18
+_METHOD_SINCE, _COMPRESSION_SINCE, _KIND_SINCE = (1, 14), (1, 15), (1, 16)
+_CUSTOM: Final = 1
+_LONGEST: Final = 1 << 30
+_BLOCKS: Final = b"\x01\x03"  # of rows, of large objects (pg_backup_archiver.h)
+_DATA_FILE: Final = re.compile(r"(?:\d+|blob_\d+)\.dat(?:\.(?:gz|lz4|zst))?")
+# Entries whose needs are looked up by what is in the archive; comments, rights, rows name theirs regardless.
+_LOOKED_UP: Final = frozenset(
+    {"AGGREGATE", "CHECK CONSTRAINT", "CONSTRAINT", "DEFAULT", "DOMAIN", "FK CONSTRAINT", "FUNCTION", "INDEX",
+     "INDEX ATTACH", "MATERIALIZED VIEW", "OPERATOR", "POLICY", "RULE", "SEQUENCE", "SEQUENCE OWNED BY",
+     "TABLE", "TABLE ATTACH", "TRIGGER", "TYPE", "VIEW"}
+)  # fmt: skip
+
+
+class _Unreadable(Exception):
+    """pg_restore says it better."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """`twice` are entries with the number of another, `hanging` those that need an entry which is not there
+    (as "TYPE schema.name"), `behind` whether something stands where the contents should have ended, `unknown`
+    files of rows in a folder that no entry names."""
+
+    twice: tuple[str, ...]
+    hanging: tuple[str, ...]
+    behind: bool
+    unknown: tuple[str, ...] = ()
+
+
+def contents(artifact: Artifact, scratch: Path) -> Contents | None:
+    """What is wrong with an archive's contents; None where they cannot be read."""
+    path = artifact.path
+    if artifact.format == "directory" and path.is_file():
+        folders = [found.parent for found in (scratch / SCRATCH_FOLDER).rglob("toc.dat")]
+        path = folders[0] if len(folders) == 1 else scratch / SCRATCH_FOLDER
+    elif artifact.packing:
+        path = scratch / SCRATCH_ARCHIVE
+    with contextlib.suppress(_Unreadable, OSError, ArtifactError, tarfile.TarError, EOFError, KeyError):
+        if artifact.format == "tar":
+            with tarfile.open(path, "r:") as packed, packed.extractfile("toc.dat") or io.BytesIO() as file:
+                return _read(io.BytesIO(file.read()))[0]
+        if artifact.format == "custom":
+            with open_file(path) as file:
+                return _read(file)[0]
+        with open_file(path / "toc.dat") as file:
+            found, files = _read(file)
+        listed = {
+            name for toc in path.glob("blobs*.toc") for name in re.findall(r"blob_\d+\.dat", _text(toc))
+        }
+        known = {name.removesuffix(".gz") for name in files | listed}
+        unknown = sorted(
+            child.name
+            for child in path.iterdir()
+            if _DATA_FILE.fullmatch(child.name) and child.name.rsplit(".dat", 1)[0] + ".dat" not in known
+        )
+        return Contents(found.twice, found.hanging, found.behind, tuple(unknown))
+    return None
+
+
+def _text(path: Path) -> str:
+    return path.read_text("ascii", "replace")
+
+
+@dataclass
+class _Reader:
+    file: IO[bytes]
+    size: int = 4
+
+    def exactly(self, count: int) -> bytes:
+        if not 0 <= count <= _LONGEST or len(block := self.file.read(count)) != count:
+            raise _Unreadable
+        return block
+
+    def number(self) -> int:
+        sign, *digits = self.exactly(1 + self.size)
+        return int.from_bytes(bytes(digits), "little") * (-1 if sign else 1)
+
+    def text(self) -> str | None:
+        length = self.number()
+        return None if length < 0 else self.exactly(length).decode("utf-8", "replace")
+
+    def texts(self, count: int) -> list[str | None]:
+        return [self.text() for _ in range(count)]
+
+
+def _read(file: IO[bytes]) -> tuple[Contents, set[str]]:
+    read = _Reader(file)
+    magic, version = read.exactly(5), tuple(read.exactly(3))[:2]
+    if magic != b"PGDMP" or not _VERSIONS[0] <= version <= _VERSIONS[1]:
+        raise _Unreadable
+    read.size, offset, form = read.exactly(3)
+    if version >= _COMPRESSION_SINCE:
+        read.exactly(1)
+    else:
+        read.number()
+    for _ in range(7):  # when it was made
+        read.number()
+    read.texts(3)
+    names: dict[int, str] = {}
+    needs: list[tuple[str, int]] = []
+    twice: list[str] = []
+    files: set[str] = set()
+    for _ in range(read.number()):
+        number, _ = read.number(), read.number()
+        _, _, tag, kind = read.texts(4)
+        read.number()
+        _, _, _, schema, _ = read.texts(5)
+        if version >= _METHOD_SINCE:
+            read.text()
+        if version >= _KIND_SINCE:
+            read.number()
+        read.texts(2)
+        name = f"{kind} {schema + '.' if schema else ''}{tag}"
+        if number in names:
+            twice.append(name)
+        names[number] = name
+        while (need := read.text()) is not None:
+            if kind in _LOOKED_UP and need.isdigit():
+                needs.append((name, int(need)))
+        if form == _CUSTOM:
+            read.exactly(1 + offset)
+        elif data := read.text():
+            files.add(data)
+    hanging = dict.fromkeys(name for name, need in needs if need not in names)
+    return Contents(tuple(twice), tuple(hanging), _behind(read, form, names)), files
+
+
+def _behind(read: _Reader, form: int, names: dict[int, str]) -> bool:
+    """Whether what follows the contents is no block of an entry's rows (of a folder: anything)."""
+    first = read.file.read(1)
+    if not first or form != _CUSTOM:
+        return bool(first)
+    return first not in (_BLOCKS[:1], _BLOCKS[1:]) or read.number() not in names
