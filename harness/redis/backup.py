@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shlex
 import tarfile
 import time
 from collections.abc import Iterator
@@ -129,11 +130,11 @@ def _aof_parts(data_dir: Path, wire: Wire, stack: contextlib.ExitStack) -> list[
             "there is no AOF manifest", where=str(manifest), remedy="name the server's own folder"
         )
     text = manifest.read_text(encoding="utf-8")
-    names = [manifest.name, *(line.split()[1].strip('"') for line in text.splitlines() if line.strip())]
+    names = [manifest.name, *(shlex.split(line)[1] for line in text.splitlines() if line.strip())]
     found = []
     for name in names:
         file = stack.enter_context(open_file(folder / Path(name).name))
-        found.append((f"appendonlydir/{Path(name).name}", file, os.fstat(file.fileno()).st_size))
+        found.append((f"{folder.name}/{Path(name).name}", file, os.fstat(file.fileno()).st_size))
     return found
 
 
@@ -146,17 +147,22 @@ def _pack(
     info: dict[str, str],
     order: Order,
 ) -> None:
-    """A tarball as the seed's script names its members, with the data that its script leaves out."""
+    """A tarball as the seed's script names its members, with the data that its script leaves out.
+
+    Data has the names that the source's own settings give it: under others its server would start empty.
+    """
+    config = dict(_config(wire))
+    dump = Path(config.get("dbfilename") or "dump.rdb").name
     lines = {
         "redis-info.txt": "\n".join(f"{k}:{v}" for k, v in info.items()),
-        "redis-config.txt": "\n".join(_config(wire)),
+        "redis-config.txt": "\n".join(f"{k} {v}" for k, v in config.items()),
         "backup-metadata.txt": f"kind: {order.kind}\ntaken: {order.at.isoformat(timespec='seconds')}\n"
-        f"by: provado\nrdb: dump.rdb\naof: {'appendonlydir' if parts else 'none'}",
+        f"by: provado\nrdb: {dump}\naof: {parts[0][0].partition('/')[0] if parts else 'none'}",
     }
     archive.touch(mode=0o600)
     with tarfile.open(archive, "w:gz", compresslevel=1) as tar:  # an RDB is compressed already
         with rdb.open("rb") as data_file:
-            _add(tar, f"{folder}/dump.rdb", data_file, rdb.stat().st_size, order)
+            _add(tar, f"{folder}/{dump}", data_file, rdb.stat().st_size, order)
         for name, file, size in parts:
             _add(tar, f"{folder}/{name}", file, size, order)
         for name, text in lines.items():
@@ -170,7 +176,7 @@ def _add(tar: tarfile.TarFile, name: str, file: IO[bytes], size: int, order: Ord
     tar.addfile(member, file)
 
 
-def _config(wire: Wire) -> Iterator[str]:
+def _config(wire: Wire) -> Iterator[tuple[str, str]]:
     """CONFIG GET *, passwords masked; nothing where it is forbidden."""
     try:
         flat = wire.call("CONFIG", "GET", "*")
@@ -179,7 +185,7 @@ def _config(wire: Wire) -> Iterator[str]:
     for name, value in zip(flat[::2], flat[1::2], strict=True):
         key = name.decode("utf-8", "replace")
         secret = value and (key in _SECRETS or key.endswith(("pass", "auth")))
-        yield f"{key} {MASK if secret else value.decode('utf-8', 'replace')}"
+        yield key, MASK if secret else value.decode("utf-8", "replace")
 
 
 def _read_back(archive: Path) -> str:

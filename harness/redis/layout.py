@@ -325,7 +325,7 @@ def _read_notes(made: Layout, texts: list[Path]) -> None:
         for line, after in zip(lines, [*lines[1:], ""], strict=True):
             if found := _NOTE.match(line):
                 made.notes.setdefault(found[1], found[2].strip()[:200])
-            elif found := re.match(r"^(dbfilename|appendfilename|appenddirname|appendonly) (\S+)$", line):
+            elif found := re.match(r"^(dbfilename|appendfilename|appenddirname|appendonly) (.+)$", line):
                 made.notes.setdefault(found[1], found[2].strip('"'))
             elif line in _NAMES and after:  # as redis-cli prints CONFIG GET
                 made.notes.setdefault(line, after.strip()[:200])

@@ -13,10 +13,13 @@ import pytest
 from redis_drills import archive, bad, verdict, verify
 from redis_servers import SERVERS, Running, has_field_expiry, running
 
+from harness.backups import order
 from harness.manifest import write_manifest
 from harness.model import Severity, Verdict
+from harness.redis.backup import backup
 from harness.redis.capture import capture
 from harness.redis.crc64 import crc64
+from harness.settings import Settings
 
 SOON = 40_000  # ms
 
@@ -367,3 +370,16 @@ def test_a_file_that_is_younger_than_told(
     evidence = verify(archive(tmp_path / f"redis-backup-{named}.tar.gz", {"dump.rdb": dump}))
     assert verdict(evidence) is Verdict.PASS
     assert [words in f.message for f in evidence.findings if f.check == "redis.age"] == [True] * bool(words)
+
+
+def test_our_own_backup_of_a_server_with_names_of_its_own(tmp_path: Path) -> None:
+    """Under others its server would start empty, so a drill refuses what is packed under others."""
+    names = {"dbfilename": "my dump.rdb", "appendfilename": "prod.aof", "appenddirname": "aof-of-prod"}
+    with running(None, appendonly="yes", **names) as one:
+        one.wire.call("SET", "key", "value")
+        where = order(tmp_path, "daily", Settings().policy.zone)
+        taken = backup(one.wire.address, where, Settings(), one.server.shared)
+    assert taken.manifest is not None
+    evidence = verify(taken.path, taken.manifest)
+    assert verdict(evidence) is Verdict.PASS
+    assert not [f for f in evidence.findings if f.check == "redis.archive-data"]
