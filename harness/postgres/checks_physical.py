@@ -16,6 +16,7 @@ from .physical_restore import attempt, extension, relations
 from .pool import Connection
 from .proof import connect
 from .restore import RestoredPostgres
+from .zeroed import rows_in_zeroed_pages
 
 _SHOWN: Final = 20
 _TAKE_NEW: Final = "use the newest older backup that passes, and take a new one"
@@ -126,6 +127,8 @@ def base_readable(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
                     query = sql.SQL("COPY (SELECT * FROM ONLY {}) TO '/dev/null'").format(
                         sql.Identifier(schema, name)
                     )
+                elif kind == "S":
+                    query = sql.SQL("SELECT pg_catalog.pg_sequence_last_value({}::oid::regclass)").format(oid)
                 elif pages:
                     query = sql.SQL("SELECT pg_catalog.pg_prewarm({}::oid::regclass, 'buffer')").format(oid)
                 else:
@@ -147,6 +150,7 @@ def base_structure(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
         with _writing(subject, database) as conn:
             if not extension(conn, "amcheck"):
                 raise NotRun("this server has no amcheck: all was read, but its structure was not looked at")
+            pages = extension(conn, "pageinspect")
             for oid, schema, name, kind in relations(conn):
                 if kind in ("r", "m", "t") and subject.sandbox_major >= 14:
                     query = sql.SQL(
@@ -155,8 +159,10 @@ def base_structure(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
                     found, error = _asked(conn, query)
                     if found:
                         bad.append((f"{_KINDS[kind]} {schema}.{name}", f"{found} places are damaged"))
-                    elif error is None and kind != "t":
-                        lost, error = _lost(conn, schema, name)
+                    elif error is None:
+                        lost, error = (0, None) if kind == "t" else _lost(conn, schema, name)
+                        if error is None and not lost and pages:
+                            lost = rows_in_zeroed_pages(conn, oid)
                         if lost:
                             bad.append(
                                 (f"{_KINDS[kind]} {schema}.{name}", f"{lost:,} rows of an index are lost")
@@ -278,6 +284,7 @@ def _plain(error: psycopg.Error) -> str:
         ("missing chunk", "a large value is incomplete"),
         ("item order invariant", "its entries are out of order"),
         ("lacks matching index tuple", "a row is not in the index"),
+        ("bad magic number in sequence", "its page is not a sequence's"),
     ):
         if words in message:
             return plain

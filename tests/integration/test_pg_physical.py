@@ -29,6 +29,8 @@ SOURCE = """
 CREATE TABLE people (id int PRIMARY KEY, name text, note text);
 INSERT INTO people SELECT n, 'name ' || n, repeat(md5(n::text), 20) FROM generate_series(1, 2000) n;
 CREATE INDEX people_name ON people (name);
+CREATE SEQUENCE counter;
+SELECT setval('counter', 7240000111222333444);
 CREATE UNLOGGED TABLE cache (a int);
 INSERT INTO cache VALUES (1);
 """
@@ -102,7 +104,8 @@ def damage(path, at, put):
 
 def heap(folder, database="app", table="people"):
     """File of a relation: found by its content, since no server runs on the copy."""
-    wanted = {"people": b"name 1999", "people_name": b"name 1999"}[table]
+    counter = (7240000111222333444).to_bytes(8, "little")
+    wanted = {"people": b"name 1999", "people_name": b"name 1999", "counter": counter}[table]
     names = [p for p in (folder / "base").rglob("*") if p.is_file() and wanted in p.read_bytes()]
     by_size = sorted(names, key=lambda p: p.stat().st_size)
     return by_size[0] if table == "people_name" else by_size[-1]
@@ -186,6 +189,34 @@ def test_a_table_cut_at_a_page_shows_in_its_index(plain):
     evidence, verdict = judged(plain)
     assert verdict is Verdict.FAIL
     assert [f.object for f in evidence.findings if f.check == "pg.base-structure"] == ["table public.people"]
+
+
+@pytest.mark.parametrize("page", [0, 5])
+def test_a_page_of_zeros_shows_in_an_index(page, plain):
+    """Nothing vacuumed the table, so that even an index's count asks the table."""
+    (plain / "backup_manifest").unlink()
+    damage(heap(plain), page * 8192, bytes(8192))
+    evidence, verdict = judged(plain)
+    assert verdict is Verdict.FAIL
+    assert [f.object for f in evidence.findings if f.check == "pg.base-structure"] == ["table public.people"]
+
+
+def test_a_page_of_zeros_to_grow_into_is_no_loss(plain):
+    (plain / "backup_manifest").unlink()
+    with heap(plain).open("ab") as file:
+        file.write(bytes(8192 * 3))
+    evidence, verdict = judged(plain)
+    assert verdict is Verdict.PASS, evidence.findings
+
+
+def test_a_sequence_of_zeros(plain):
+    (plain / "backup_manifest").unlink()
+    damage(heap(plain, table="counter"), 0, bytes(8192))
+    evidence, verdict = judged(plain)
+    assert verdict is Verdict.FAIL
+    assert [f.object for f in evidence.findings if f.check == "pg.base-readable"] == [
+        "sequence public.counter"
+    ]
 
 
 def test_without_its_wal_it_cannot_become_consistent(plain):
