@@ -119,10 +119,10 @@ def base_starts(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
 def base_readable(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
     """Every table of every database can be read to its last row, and all else to its last block."""
     for database in subject.databases:
+        bad: list[tuple[str, psycopg.Error]] = []
         with _writing(subject, database) as conn:
             pages = extension(conn, "pg_prewarm")
-            bad = []
-            for oid, schema, name, kind in relations(conn):
+            for oid, schema, name, kind in _listed(conn, database, bad):
                 if kind in ("r", "m") and schema != "pg_catalog":
                     query = sql.SQL("COPY (SELECT * FROM ONLY {}) TO '/dev/null'").format(
                         sql.Identifier(schema, name)
@@ -147,11 +147,12 @@ def base_structure(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
     """Rows are well-formed, and rows and indexes lead to one another (amcheck; both ways of counting)."""
     for database in subject.databases:
         bad: list[tuple[str, str]] = []
+        unread: list[tuple[str, psycopg.Error]] = []
         with _writing(subject, database) as conn:
             if not extension(conn, "amcheck"):
                 raise NotRun("this server has no amcheck: all was read, but its structure was not looked at")
             pages = extension(conn, "pageinspect")
-            for oid, schema, name, kind in relations(conn):
+            for oid, schema, name, kind in _listed(conn, database, unread):
                 if kind in ("r", "m", "t") and subject.sandbox_major >= 14:
                     query = sql.SQL(
                         "SELECT count(*) FROM pg_catalog.verify_heapam({}::oid::regclass)"
@@ -175,6 +176,7 @@ def base_structure(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
                 if error is not None and not any(words in str(error) for words in _NO_FILE):
                     _lacking(error)
                     bad.append((f"{_KINDS[kind]} {schema}.{name}", _plain(error)))
+        bad += [(what, _plain(error)) for what, error in unread]
         for what, why in bad[:_SHOWN]:
             yield self.finding(what, f"is damaged: {why}", observed="damaged")
         if len(bad) > _SHOWN:
@@ -205,6 +207,17 @@ def base_collations(self: Check, subject: RestoredPostgres) -> Iterator[Finding]
                 blocking=True,
             )
     yield from ()
+
+
+def _listed(
+    conn: Connection, database: str, bad: list[tuple[str, psycopg.Error]]
+) -> list[tuple[int, str, str, str]]:
+    """Everything with storage; damage to the catalogs that list it goes to `bad`."""
+    try:
+        return relations(conn)
+    except (psycopg.InternalError, psycopg.DataError) as error:
+        bad.append((f"database {database}", error))
+        return []
 
 
 @contextlib.contextmanager

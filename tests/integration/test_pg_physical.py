@@ -105,8 +105,10 @@ def damage(path, at, put):
 def heap(folder, database="app", table="people"):
     """File of a relation: found by its content, since no server runs on the copy."""
     counter = (7240000111222333444).to_bytes(8, "little")
-    wanted = {"people": b"name 1999", "people_name": b"name 1999", "counter": counter}[table]
-    names = [p for p in (folder / "base").rglob("*") if p.is_file() and wanted in p.read_bytes()]
+    wanted = {"people": b"name 1999", "people_name": b"name 1999", "counter": counter}
+    wanted["pg_proc"] = b"RI_FKey_cascade_del"
+    inside = [p for p in (folder / "base").rglob("*") if p.is_file() and p.parent.name not in ("1", "4", "5")]
+    names = [p for p in inside if wanted[table] in p.read_bytes()]
     by_size = sorted(names, key=lambda p: p.stat().st_size)
     return by_size[0] if table == "people_name" else by_size[-1]
 
@@ -199,6 +201,15 @@ def test_a_page_of_zeros_shows_in_an_index(page, plain):
     evidence, verdict = judged(plain)
     assert verdict is Verdict.FAIL
     assert [f.object for f in evidence.findings if f.check == "pg.base-structure"] == ["table public.people"]
+
+
+def test_catalogs_that_cannot_be_read_are_damage(plain):
+    """Functions that the server's own queries call are gone: the check itself must not break on it."""
+    (plain / "backup_manifest").unlink()
+    proc = heap(plain, table="pg_proc")
+    damage(proc, 3 * 8192, bytes(8192))
+    evidence, verdict = judged(plain)
+    assert verdict is Verdict.FAIL, (evidence.findings, evidence.blocked)
 
 
 def test_a_page_of_zeros_to_grow_into_is_no_loss(plain):
