@@ -17,6 +17,7 @@ from . import patterns
 from .dump import Copy, Entry, Header, Item, Meta, Statement, read_dump
 from .hostile import (
     BEFORE_CONNECT,
+    POWER,
     Danger,
     calls,
     changes_reading,
@@ -154,6 +155,7 @@ class _State:
     own: bool = False  # in a transaction of the text's own, which may come to nothing
     announced: Entry | None = None  # the last TOC entry, while nothing has followed it
     foreign: list[tuple[int, str, str]] = field(default_factory=list)  # line, verb, other database
+    powers: list[int] = field(default_factory=list)  # lines that make roles mighty
     large: tuple[str, int] | None = None
     digest: xxhash.xxh3_128 = field(default_factory=xxhash.xxh3_128)
 
@@ -219,6 +221,8 @@ def _conclude(facts: DumpFacts, state: _State) -> None:
     if not facts.problem and not facts.truncated:
         _followed(facts, state, None)
     facts.late_writes = facts.late_writes or (facts.writers and facts.calls)
+    if "cluster" not in facts.headers:
+        facts.dangers += [(line, POWER) for line in state.powers]
     for line, verb, name in state.foreign:
         if name not in facts.created and ("cluster" not in facts.headers or verb == "drops"):
             what = f"{verb} the database {name}, which this backup does not create"
@@ -289,7 +293,11 @@ def _statement(facts: DumpFacts, item: Statement, state: _State) -> None:
         facts.unsettled = facts.unsettled or state.fires
         _danger(facts, item.line, classify_insert(sql))
         return
-    _danger(facts, item.line, classify(sql))
+    danger = classify(sql)
+    if danger is POWER:
+        state.powers.append(item.line)
+    else:
+        _danger(facts, item.line, danger)
     facts.late_writes = facts.late_writes or changes_rows_late(sql)
     facts.unsettled = facts.unsettled or changes_reading(sql, bool(facts.tables))
     state.fires = state.fires or fires(sql)

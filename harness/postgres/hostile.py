@@ -24,6 +24,9 @@ class Danger:
     refuse: bool
 
 
+_CATALOG_CHANGED: Final = Danger(
+    "catalog", "changes the server's own catalogs, past all its rules", Severity.CRITICAL, True
+)
 _WORD: Final = re.compile(rb"[A-Za-z]+")
 _HIDING: Final = re.compile(  # what may hide a keyword from a search, or look like one
     rb"""--[^\n]*|/\*|(?<![\w$\x80-\xff])[Ee]'(?:[^'\\]|\\.|'')*'|'[^']*'|"[^"]*"|"""
@@ -91,6 +94,11 @@ _CATALOG: Final = re.compile(  # the system catalogs, which only DDL may change
     rb"db_role_setting|proc|class|attribute|largeobject\w*|trigger|event_trigger|rewrite|shadow|user|roles)\b)",
     re.I,
 )
+_POWER: Final = re.compile(  # membership or attribute that lets a role reach the server's files and programs
+    rb"(?:CREATE|ALTER)\s+(?:ROLE|USER|GROUP)\s(?!\s*MAPPING\b).*\sSUPERUSER\b"
+    rb"|GRANT\s[^;]*?\"?\bpg_(?:execute_server_program|(?:read|write)_server_files)\b[^;]*?\sTO\s",
+    re.I | re.S,
+)
 _TEMPLATE_FLAG: Final = re.compile(  # pg_dumpall --clean, before it drops and recreates template1
     rb"UPDATE pg_catalog\.pg_database SET (?:datistemplate|datconnlimit)\b", re.I
 )
@@ -109,8 +117,22 @@ _INERT: Final = re.compile(  # how psql reports and stops; nothing of what it se
 BEFORE_CONNECT: Final = Danger(
     "encoding", "a psql meta-command that pg_dump never writes", Severity.CRITICAL, False
 )
+POWER: Final = Danger(  # pg_dumpall writes such
+    "power",
+    "makes a role as mighty as the server itself; a dump of one database does not",
+    Severity.HIGH,
+    False,
+)
 _SHELL: Final = re.compile(
     r"\\(?:!|o\b|out\b|g\b|gx\b|w\b|write\b|copy\b|i\b|ir\b|include|setenv|s\b|e\b|ef\b|ev\b|edit|cd\b|lo_)|[`|]"
+)
+
+
+_OUTSIDE: Final = Danger(
+    "function", "calls a function that reaches outside the database", Severity.CRITICAL, True
+)
+_MADE_TO: Final = Danger(
+    "function", "an object that calls a function which reaches outside the database", Severity.MEDIUM, False
 )
 
 
@@ -185,9 +207,7 @@ def _copy(text: bytes) -> Danger | None:
 def _catalog(text: bytes) -> Danger | None:
     begin = text[:400]
     if b"pg_" in begin and _CATALOG.match(bare(begin, names=True)) and not _TEMPLATE_FLAG.match(begin):
-        return Danger(
-            "catalog", "changes the server's own catalogs, past all its rules", Severity.CRITICAL, True
-        )
+        return _CATALOG_CHANGED
     return None
 
 
@@ -201,7 +221,13 @@ def _alter(text: bytes) -> Danger | None:
         return Danger(
             "subscription", "starts replication from another server while restoring", Severity.HIGH, True
         )
-    return None
+    if re.match(rb"ALTER\s+(?:(?:FOREIGN\s+)?TABLE|DOMAIN)\b", text, re.I) and _REACH.search(text):
+        return _MADE_TO if re.search(rb"\sSET\s+DEFAULT\s", text, re.I) else _OUTSIDE
+    return POWER if _POWER.match(text) else None
+
+
+def _grant(text: bytes) -> Danger | None:
+    return POWER if b"_server_" in text and _POWER.match(bare(text, names=True)) else None
 
 
 def _create(text: bytes) -> Danger | None:
@@ -212,15 +238,15 @@ def _create(text: bytes) -> Danger | None:
         return Danger(
             "subscription", "connects to another server while restoring (connect = true)", Severity.HIGH, True
         )
+    if _POWER.match(plain):
+        return POWER
     if not re.match(rb"CREATE\s+(?:OR\s+REPLACE\s+)?(?:FUNCTION|PROCEDURE)\b", plain, re.I):
-        if _REACH.search(plain):
-            return Danger(
-                "function",
-                "an object that calls a function which reaches outside the database",
-                Severity.MEDIUM,
-                False,
-            )
-        return None
+        if not _REACH.search(plain):
+            return None
+        runs = bool(_FILLS.match(bare(text, names=True))) and not plain.rstrip().upper().endswith(
+            b"WITH NO DATA"
+        )
+        return _OUTSIDE if runs or re.match(rb"CREATE\s+(?:UNIQUE\s+)?INDEX\b", plain, re.I) else _MADE_TO
     named = _PLAIN_LANGUAGE.search(plain) or _LANGUAGE.search(text)
     language = next((n for n in named.groups() if n), b"").lower() if named else b"sql"
     if language == b"c":
@@ -244,6 +270,8 @@ def _create(text: bytes) -> Danger | None:
 def _do(text: bytes) -> Danger | None:
     if _PROGRAM.search(text) or _REACH.search(text) or re.search(rb"\bALTER\s+SYSTEM\b", text, re.I):
         return Danger("do", "a DO block that reaches outside the database", Severity.CRITICAL, True)
+    if _CATALOG.search(text):
+        return _CATALOG_CHANGED
     hidden = re.search(rb"\bEXECUTE\b", text, re.I)  # what it runs cannot be told by looking at it
     severity = Severity.HIGH if hidden else Severity.MEDIUM
     return Danger("do", "a DO block runs code while restoring; pg_dump writes none", severity, False)
@@ -252,11 +280,11 @@ def _do(text: bytes) -> Danger | None:
 def _select(text: bytes) -> Danger | None:
     plain = bare(text)
     if _REACH.search(plain) or b'U&""' in plain.upper():
-        return Danger(
-            "function", "calls a function that reaches outside the database", Severity.CRITICAL, True
-        )
+        return _OUTSIDE
     if _OWN_SELECTS.match(text):
         return None
+    if b"pg_" in text and _CATALOG.search(bare(text, names=True)):
+        return _CATALOG_CHANGED
     if _STRINGS.search(text):
         return Danger(
             "strings", "changes how psql reads the quotes that follow; pg_dump does not", Severity.HIGH, False
@@ -267,9 +295,7 @@ def _select(text: bytes) -> Danger | None:
 def _insert(text: bytes) -> Danger | None:
     # A value list cannot call what is not written in it; strings are data.
     if _REACH.search(text) and _REACH.search(bare(text)):
-        return Danger(
-            "function", "calls a function that reaches outside the database", Severity.CRITICAL, True
-        )
+        return _OUTSIDE
     return _catalog(text)
 
 
@@ -293,6 +319,7 @@ _RULES: Final = {
     b"COPY": _copy,
     b"ALTER": _alter,
     b"CREATE": _create,
+    b"GRANT": _grant,
     b"DO": _do,
     b"SELECT": _select,
     b"WITH": _select,

@@ -87,3 +87,22 @@ def test_a_source_without_the_schema_public() -> None:
             facts = capture_facts(conn)
     assert set(facts["objects"]["comment"]) == {"table app.t"}
     assert facts["tables"]["app.t"]["rows"] == 1
+
+
+def test_roles_made_mighty_by_a_dump_of_one_database(judged) -> None:  # noqa: F811
+    power = "CREATE ROLE evil SUPERUSER;\nGRANT pg_execute_server_program TO evil;\n"
+    evidence, verdict = judged(HEAD + T + power + END)
+    assert verdict is Verdict.FAIL and failing(evidence) == {"pg.hostile"}
+    cluster = (
+        "--\n-- PostgreSQL database cluster dump\n--\n\n" + power + "\\connect template1\n\n" + HEAD + T + END
+    )
+    evidence, verdict = judged(cluster + "--\n-- PostgreSQL database cluster dump complete\n--\n\n")
+    assert verdict is Verdict.PASS, evidence.findings
+
+
+def test_what_the_text_leaves_open_at_its_end_is_undone(judged) -> None:  # noqa: F811
+    more = T.replace("Name: t;", "Name: u;").replace("public.t ", "public.u ")
+    evidence, verdict = judged(HEAD + T + "BEGIN;\n" + more + END)
+    assert verdict is Verdict.FAIL, evidence.findings
+    evidence, verdict = judged(HEAD + T + "BEGIN;\n" + more + "COMMIT;\n" + END)
+    assert verdict is Verdict.PASS, evidence.findings
