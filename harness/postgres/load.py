@@ -148,7 +148,7 @@ class Loader:
 
     def _statement(self, item: Statement) -> None:
         insert = patterns.is_insert(item.sql)
-        danger = (None if insert else classify(item.sql)) or classify_insert(item.sql)
+        danger = classify_insert(item.sql) if insert else classify(item.sql)
         if danger and danger.refuse:
             self._flush()
             self._refuse(item, danger.message)

@@ -118,3 +118,17 @@ def test_an_access_method_that_is_not_there(judged):  # noqa: F811
     evidence, verdict = judged(HEAD + "SET default_table_access_method = pile;\n" + T + END)
     assert verdict is Verdict.FAIL
     assert "pg.statements" in failing(evidence)
+
+
+def test_what_only_names_functions_that_reach_outside(judged):  # noqa: F811
+    """Rights on the server's own functions, and views that call them, are made; nothing calls them here."""
+    view = toc("v", "VIEW", "CREATE VIEW public.v AS\n SELECT name FROM pg_ls_waldir() w(name, size, at);")
+    rights = (
+        "GRANT ALL ON FUNCTION pg_catalog.pg_ls_dir(text) TO PUBLIC;\n"
+        "REVOKE ALL ON FUNCTION pg_catalog.pg_sleep(double precision) FROM PUBLIC;\n"
+    )
+    evidence, verdict = judged(HEAD + T + view + rights + END)
+    assert verdict is Verdict.PASS, evidence.findings
+    evidence, verdict = judged(HEAD + T + "ALTER TABLE public.t ADD b text DEFAULT pg_ls_dir('.');\n" + END)
+    assert verdict is Verdict.FAIL
+    assert "pg.hostile" in failing(evidence)
