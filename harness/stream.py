@@ -9,21 +9,26 @@ from __future__ import annotations
 import bz2
 import hashlib
 import lzma
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
 import lz4.frame
+import psutil
 import zstandard
 from isal import isal_zlib
 
-from .errors import ArtifactError
+from .errors import ArtifactError, ToolError
 
 HEAD_BYTES: Final = 4096
 _BLOCK: Final = 1 << 18
 _OUTPUT: Final = 1 << 18
 _MAX_NESTING: Final = 3
+_MEMORY: Final = re.compile(r"too much memory|[Mm]emory usage limit")
+_SKIPPED: Final = re.compile(rb"[\x50-\x5f]\*M\x18(.{4})", re.DOTALL)  # a frame that holds no data
+_SKIPPED_MAGIC: Final = b"*M\x18"
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,13 @@ class _Codec:
     make: Callable[[], Any]
     error: Any
     slice_bytes: int | None = None  # how much input one call may see, where the output cannot be bounded
+    skips: bool = False  # has frames without data: pzstd begins with one, seekable files end with one
+
+
+def _room() -> int:
+    """How far back a compressed stream may refer, which has to be held in memory: what `zstd --long=31`
+    writes is no damage."""
+    return max(1 << 28, min(1 << 31, psutil.virtual_memory().available // 4))
 
 
 # zstandard's decompressor cannot bound its output: a 3-byte run-length block gives 128 KiB, so it is fed
@@ -42,15 +54,16 @@ _CODECS: Final = (
     _Codec(
         "zstd",
         (b"\x28\xb5\x2f\xfd",),
-        lambda: zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj(),
+        lambda: zstandard.ZstdDecompressor(max_window_size=_room()).decompressobj(),
         zstandard.ZstdError,
         2048,
+        skips=True,
     ),
-    _Codec("lz4", (b"\x04\x22\x4d\x18",), lz4.frame.LZ4FrameDecompressor, RuntimeError),
+    _Codec("lz4", (b"\x04\x22\x4d\x18",), lz4.frame.LZ4FrameDecompressor, RuntimeError, skips=True),
     _Codec(
         "xz",
         (b"\xfd7zXZ\x00",),
-        lambda: lzma.LZMADecompressor(memlimit=1 << 28),
+        lambda: lzma.LZMADecompressor(memlimit=_room()),
         lzma.LZMAError,
     ),
     _Codec(
@@ -72,7 +85,10 @@ _ENCRYPTED: Final = {
 
 def codec_of(head: bytes) -> str | None:
     """Name of the compression whose magic number `head` starts with, else None."""
-    return next((c.name for c in _CODECS if head.startswith(c.magic)), None)
+    at = 0
+    while skipped := _SKIPPED.match(head, at):
+        at = skipped.end() + int.from_bytes(skipped[1], "little")
+    return next((c.name for c in _CODECS if head.startswith(c.magic, at) and (c.skips or not at)), None)
 
 
 def encryption_of(head: bytes) -> str | None:
@@ -115,16 +131,23 @@ class Stream:
     def _unpacked(self, blocks: Iterator[bytes], codec: _Codec) -> Iterator[bytes]:
         member: Any = None
         carry = b""
+        skip = 0
         for block in blocks:
             data = carry + block if carry else block
             carry, held = b"", False
             while data or held:
+                if skip:
+                    skip, data = max(0, skip - len(data)), data[skip:]
+                    continue
                 if member is None:
                     if self.trailing_bytes:  # after foreign bytes nothing is a member any more
                         self.trailing_bytes += len(data)
                         break
                     data = data.lstrip(b"\0")  # padding between members is customary on tapes
-                    if len(data) < 10 and codec.magic[0].startswith(data[: len(codec.magic[0])]):
+                    if codec.skips and (skipped := _SKIPPED.match(data)):
+                        skip = skipped.end() + int.from_bytes(skipped[1], "little")
+                        continue
+                    if len(data) < 10 and _may_begin(codec, data):
                         carry = data  # too little to tell a new member from trailing bytes: wait for more
                         break
                     if not data.startswith(codec.magic):
@@ -134,6 +157,12 @@ class Stream:
                 try:
                     out, data, held = _step(member, data, codec.slice_bytes)
                 except codec.error as error:
+                    if _MEMORY.search(str(error)):
+                        raise ToolError(
+                            f"unpacking the {codec.name} stream takes more memory than it may here",
+                            where=self.path.name,
+                            remedy="verify it on a machine with more memory, or pack it without --long",
+                        ) from None
                     raise ArtifactError(
                         f"the {codec.name} stream is damaged after {self.plain_bytes:,} bytes: {error}",
                         where=self.path.name,
@@ -144,12 +173,19 @@ class Stream:
                 if member.eof:
                     member = None
         self.trailing_bytes += len(carry)
-        if member is not None:
+        if member is not None or skip or carry.startswith(codec.magic):
             raise ArtifactError(
                 f"the {codec.name} stream ends in the middle, after {self.plain_bytes:,} unpacked bytes",
                 where=self.path.name,
                 remedy="the file was cut (disk full, interrupted copy?); take a new backup",
             )
+
+
+def _may_begin(codec: _Codec, data: bytes) -> bool:
+    """Whether so few bytes may be the beginning of a member."""
+    if codec.skips and b"\x50" <= data[:1] <= b"\x5f" and _SKIPPED_MAGIC.startswith(data[1:4]):
+        return True
+    return any(magic.startswith(data[: len(magic)]) for magic in codec.magic)
 
 
 def _step(member: Any, data: bytes, slice_bytes: int | None) -> tuple[bytes, bytes, bool]:
