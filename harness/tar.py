@@ -165,6 +165,8 @@ def entries(reader: Reader) -> Iterator[Member]:
                 "what follows cannot be read; use an older backup and take a new one",
             )
         kind, size = header[156:157], _number(header[124:136], reader)
+        if size < 0:
+            raise reader.refuse(f"entry {count + 1} claims {size:,} bytes", "the archive is damaged")
         if kind in (b"x", b"g", b"L", b"K"):
             told += size
             if size > _META_BYTES or told > _BEHIND_BYTES:
@@ -178,6 +180,9 @@ def entries(reader: Reader) -> Iterator[Member]:
             else:
                 text = data.rstrip(b"\0").decode("utf-8", "surrogateescape")
                 extended["path" if kind == b"L" else "linkpath"] = text
+            continue
+        if kind == b"V":  # a label of the whole archive (tar -V)
+            reader.skip(size + -size % BLOCK)
             continue
         count += 1
         yield _member(header, kind, size, lasting | extended, reader)
@@ -208,6 +213,8 @@ def _member(header: bytes, kind: bytes, size: int, told: dict[str, str], reader:
         if size:
             raise reader.refuse(f"the folder {name!r} claims to hold bytes", "the archive is damaged")
         return replace(base, kind="folder")
+    if kind == b"D":  # with a list of what is in it, for incremental backups (tar -g)
+        return replace(base, kind="folder", bytes=size)
     if kind == b"2":
         return replace(base, kind="link", target=told.get("linkpath", _text(header[157:257])))
     if kind not in (b"0", b"\0", b"7"):
@@ -216,8 +223,6 @@ def _member(header: bytes, kind: bytes, size: int, told: dict[str, str], reader:
         if not told["size"].isdecimal():
             raise reader.refuse(f"entry {name!r} has no valid size", "the archive is damaged")
         size = int(told["size"])
-    if size < 0:
-        raise reader.refuse(f"entry {name!r} claims {size:,} bytes", "the archive is damaged")
     return replace(base, bytes=size)
 
 

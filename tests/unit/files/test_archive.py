@@ -41,6 +41,28 @@ def unpacked(tmp_path: Path, data: bytes, **options: object) -> Path:
     return tmp_path / "out"
 
 
+def test_what_gnu_tar_adds_for_itself(tmp_path: Path) -> None:
+    """A label of the archive (-V), and folders with lists of their files (-g)."""
+    data = tar_with(
+        (entry("label", b"V"), b""),
+        (entry("pasta", b"D"), b"Ya.conf\0\0"),
+        (entry("pasta/a.conf"), b"a"),
+        format=tarfile.GNU_FORMAT,
+    )
+    folder = unpacked(tmp_path, data)
+    assert [str(p.relative_to(folder)) for p in sorted(folder.rglob("*"))] == ["pasta", "pasta/a.conf"]
+
+
+@pytest.mark.parametrize("kind", [b"0", b"x", b"L", b"V", b"D"])
+def test_a_size_below_nothing(tmp_path: Path, kind: bytes) -> None:
+    header = bytearray(tar_with((entry("a", kind), b""), format=tarfile.GNU_FORMAT)[:512])
+    header[124:136] = (-5 + (1 << 96)).to_bytes(12, "big")
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    with pytest.raises(ArtifactError, match="-5 bytes"):
+        unpacked(tmp_path, bytes(header) + os.urandom(5000) + bytes(1024))
+
+
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_files_of_every_tar_format_come_out_whole(tmp_path: Path, format: int) -> None:
     long = "pasta/" + "n" * 90 + "/" + "m" * 90 + ".conf"
