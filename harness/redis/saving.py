@@ -33,8 +33,12 @@ def wait_idle(wire: Wire, deadline: float) -> None:
 @contextlib.contextmanager
 def paused(wire: Wire) -> Iterator[bool]:
     """Writes wait while the block runs; False where the server or our rights do not allow it."""
-    held = server_version(wire.info("server"))[1] >= (6, 2) and _pause(wire)
+    if server_version(wire.info("server"))[1] < (6, 2):
+        yield False
+        return
+    held = True  # until it is refused: stopped between the command and its answer, writes may wait
     try:
+        held = _pause(wire)
         yield held
     finally:
         if held:

@@ -150,7 +150,7 @@ def test_it_is_removed_when_the_backup_is_stopped(
                 time.sleep(0.02)
             assert len(names) == 1
             child.send_signal(number)
-            assert child.wait(15) == (130 if number != signal.SIGKILL else -9)
+            assert child.wait(60) == (130 if number != signal.SIGKILL else -9)
         finally:
             process.end(child)
             wire.call("CONFIG", "SET", "rdb-key-save-delay", 0)
