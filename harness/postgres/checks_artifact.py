@@ -97,6 +97,13 @@ def roles(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
             observed="a placeholder made by the drill",
         )
     if subject.global_roles:
+        for name in subject.global_roles.placeholder_roles:
+            yield self.finding(
+                f"role {name}",
+                "the globals file uses this role but does not create it before: a recovery would lack it",
+                expected="a role",
+                observed="a placeholder made by the drill",
+            )
         for failed in subject.global_roles.of_kind("error", "refused"):
             yield self.finding(failed.what, f"the globals file fails at line {failed.line}: {failed.why}")
 

@@ -132,3 +132,20 @@ def test_what_only_names_functions_that_reach_outside(judged):  # noqa: F811
     evidence, verdict = judged(HEAD + T + "ALTER TABLE public.t ADD b text DEFAULT pg_ls_dir('.');\n" + END)
     assert verdict is Verdict.FAIL
     assert "pg.hostile" in failing(evidence)
+
+
+ROLES = (
+    "CREATE ROLE app;\nALTER ROLE app WITH LOGIN;\nCREATE ROLE reader;\nGRANT reader TO app;\n"
+    "CREATE ROLE postgres;\nALTER ROLE postgres WITH SUPERUSER LOGIN;\n"
+)
+
+
+@pytest.mark.parametrize("lost", ["", "CREATE ROLE app;\n", "CREATE ROLE reader;\n"])
+def test_globals_that_lost_a_role_they_use(lost, judged, tmp_path):  # noqa: F811
+    """What the sandbox makes up for them to go on is told."""
+    path = tmp_path / "globals.sql"
+    path.write_text(ROLES.replace(lost, ""))
+    evidence, verdict = judged(HEAD + T + "GRANT SELECT ON TABLE public.t TO app;\n" + END, globals_file=path)
+    assert verdict is (Verdict.FAIL if lost else Verdict.PASS), evidence.findings
+    told = [f.object for f in evidence.findings if f.check == "pg.roles"]
+    assert told == ([f"role {lost.split()[2].rstrip(';')}"] if lost else [])
