@@ -39,6 +39,9 @@ SELECT 'POLICY', n.nspname, r.relname || ' ' || p.polname, false
   FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class r ON r.oid = p.polrelid
   JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace
 UNION ALL
+SELECT 'ROW SECURITY', n.nspname, c.relname, false
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relrowsecurity
+UNION ALL
 SELECT 'RULE', n.nspname, r.relname || ' ' || u.rulename, false
   FROM pg_catalog.pg_rewrite u JOIN pg_catalog.pg_class r ON r.oid = u.ev_class
   JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace WHERE {_USER}
@@ -58,6 +61,10 @@ SELECT CASE t.typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END, n.nspname, t.typna
 UNION ALL
 SELECT 'COLLATION', n.nspname, c.collname, false
   FROM pg_catalog.pg_collation c JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace WHERE {_USER}
+UNION ALL
+SELECT 'CHECK CONSTRAINT', n.nspname, t.typname || ' ' || k.conname, false
+  FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_type t ON t.oid = k.contypid
+  JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace WHERE k.contype = 'c' AND {_USER}
 UNION ALL
 SELECT 'STATISTICS', n.nspname, s.stxname, false
   FROM pg_catalog.pg_statistic_ext s JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace

@@ -106,3 +106,23 @@ def test_what_the_text_leaves_open_at_its_end_is_undone(judged) -> None:  # noqa
     assert verdict is Verdict.FAIL, evidence.findings
     evidence, verdict = judged(HEAD + T + "BEGIN;\n" + more + "COMMIT;\n" + END)
     assert verdict is Verdict.PASS, evidence.findings
+
+
+def test_a_constraint_of_a_domain_that_was_added_not_valid(judged) -> None:  # noqa: F811
+    domain = toc("d", "DOMAIN", "CREATE DOMAIN public.d AS text;") + toc(
+        "d longer",
+        "CHECK CONSTRAINT",
+        "ALTER DOMAIN public.d\n    ADD CONSTRAINT longer CHECK (length(VALUE) > 5) NOT VALID;",
+    )
+    evidence, verdict = judged(HEAD + domain + T + END)
+    assert verdict is Verdict.PASS, evidence.findings
+    evidence, verdict = judged(HEAD + domain + T + "ALTER DOMAIN public.d DROP CONSTRAINT longer;\n" + END)
+    assert verdict is Verdict.FAIL and failing(evidence) == {"pg.objects"}
+
+
+def test_row_security_that_the_dump_turns_on_is_on(judged) -> None:  # noqa: F811
+    on = toc("t", "ROW SECURITY", "ALTER TABLE public.t ENABLE ROW LEVEL SECURITY;")
+    evidence, verdict = judged(HEAD + T + on + END)
+    assert verdict is Verdict.PASS, evidence.findings
+    evidence, verdict = judged(HEAD + T + on + "ALTER TABLE public.t DISABLE ROW LEVEL SECURITY;\n" + END)
+    assert verdict is Verdict.FAIL and failing(evidence) == {"pg.objects"}
