@@ -277,9 +277,12 @@ def _lost_large_objects(subject: PostgresSubject, conn: Connection) -> bool:
 )
 def newest_row(self: Check, subject: PostgresSubject) -> Iterator[Finding]:
     """The newest rows are about as old as the backup claims to be (columns that default to the clock)."""
-    taken = subject.artifact.taken_at
-    if taken is None or subject.artifact.taken_at_basis == "mtime":
+    # An old dump under a new name claims to be of the name's time, whatever its header says.
+    told = (subject.inspection.artifact, subject.artifact)
+    claims = [a.taken_at for a in told if a.taken_at and a.taken_at_basis != "mtime"]
+    if not claims:
         raise NotRun("nothing says when the backup was taken")
+    taken = max(claims)
     with asking(subject) as conn:
         newest = usability.newest_row(conn)
     if newest is None:
