@@ -26,6 +26,7 @@ _NEWER: Final = re.compile(  # nginx's own since ngxparse's list was made, and m
     r"proxy_cookie_flags|max_headers|add_(header|trailer)_inherit|js_|mgmt|otel_|brotli|more_|geoip2|vhost_|"
     r"modsecurity|lua_|\w+_by_lua|headers_more|auth_(digest|ldap|pam)|acme_|zstd|naxsi|pagespeed"
 )
+_SHARE: Final = re.compile(r"\d+(\.\d+)?%|\*")  # of split_clients
 
 
 @dataclass(frozen=True)
@@ -153,8 +154,10 @@ def _trouble(line: int | None, message: str) -> Trouble | None:
     if not message.startswith("unknown directive"):
         return Trouble(line, message)
     name = message.split('"')[1]
-    if _NEWER.match(name):
+    if _NEWER.match(name) or _SHARE.fullmatch(name):
         return None
+    if not name.strip("{};"):
+        return Trouble(line, "something stands where a directive must begin")
     near = difflib.get_close_matches(name, DIRECTIVES, 1, 0.82)
     return Trouble(line, f'{message}: is "{near[0]}" meant?' if near else message, not near)
 

@@ -37,6 +37,17 @@ _ONCE: Final = _SIZES | _TIMES | _words(
     "ssl_session_cache tcp_nodelay tcp_nopush try_files types_hash_bucket_size worker_connections "
     "worker_processes worker_rlimit_nofile"
 )  # fmt: skip
+_ONE_OF: Final = {
+    "satisfy": _words("all any"),
+    "gzip_comp_level": _words("1 2 3 4 5 6 7 8 9"),
+    "proxy_http_version": _words("1.0 1.1 2"),
+    "error_log": _words("debug info notice warn error crit alert emerg debug_core debug_alloc debug_mutex "
+                        "debug_event debug_http debug_mail debug_stream"),
+}  # fmt: skip
+_ZONES: Final = _words("limit_req_zone limit_conn_zone proxy_cache_path")
+_COMPLEX: Final = _words("add_header proxy_set_header proxy_pass return")  # a value may hold variables
+_LONE: Final = re.compile(r"\$(?![\w{])")
+_WITH_PATH: Final = re.compile(r"https?://(?!unix:)[^/$]+/[^$]*$", re.I)
 _PROTOCOLS: Final = frozenset({"SSLv2", "SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"})
 _BROKEN: Final = re.compile(r"unterminated|unbalanced|missing \)|nothing to repeat|bad escape \(end")
 _OF_A_MAP: Final = "connection_upgrade"  # nginx's manual sets it by a map, which is easily left behind
@@ -48,6 +59,7 @@ _PACKAGED: Final = re.compile(
 def troubles(top: tuple[Block, ...]) -> Iterator[tuple[int, str]]:
     """(line, what nginx says) for a parsed configuration. No value is quoted but names of nginx's own."""
     yield from _block(list(top), within=("http" if any(d["directive"] == "server" for d in top) else ""))
+    yield from _placed(list(top))
     https = [one for one in top if one["directive"] == "http"]
     if len(https) == 1:
         yield from _http(https[0])
@@ -75,17 +87,71 @@ def _block(inside: list[Block], within: str) -> Iterator[tuple[int, str]]:
             key = (name,) if name in _ONCE else (name, *args)
             if name == "listen":
                 key = (name, args[0] if args else "", str({"quic", "udp"} & set(args)))
+            declared = name in ("upstream", "log_format") or name in _ZONES
+            if declared:
+                key = (name, _zone(args) if name in _ZONES else "".join(args[:1]))
             plain = name == "location" and args[:1] not in (["~"], ["~*"])
-            if name in _ONCE or name == "listen" or plain:
+            if name in _ONCE or name == "listen" or plain or declared:
                 if key in seen:
                     yield one["line"], f'"{name}" stands twice for the same thing'
                 seen.add(key)
-            if args and not any("$" in arg for arg in args) and (why := _value(name, args, within)):
+            fixed = not any("$" in arg for arg in args)
+            if args and (why := _form(name, args) or (_value(name, args, within) if fixed else "")):
                 yield one["line"], why
             if name == "upstream" and not any(d["directive"] in ("server", "include") for d in _inside(one)):
                 yield one["line"], '"upstream" has no server in it'
             if one.get("block"):
                 stack.append((one["block"], name if name in ("http", "stream", "mail") else within))
+
+
+def _zone(args: list[str]) -> str:
+    """The name of the shared memory that a directive declares."""
+    return next((zone[1] for arg in args if (zone := re.match(r"(?:keys_)?zone=([^:]+):", arg))), str(args))
+
+
+def _form(name: str, args: list[str]) -> str:
+    """What is wrong with the form of arguments, variables or not."""
+    if name in _COMPLEX and any(_LONE.search(arg) for arg in args):
+        return f'"{name}" holds a $ that begins no variable'
+    wrong = False
+    if name in ("map", "geo", "split_clients", "set"):
+        wrong = not args[0 if name == "set" else -1].startswith("$")
+    elif name == "if" and len(args) == 3 and args[0].startswith("$"):
+        wrong = args[1] not in ("=", "!=", "~", "~*", "!~", "!~*")
+    elif name == "location" and len(args) == 2:
+        wrong = args[0] not in ("=", "~", "~*", "^~")
+    elif name == "limit_req_zone":
+        rates = [arg for arg in args if arg.startswith("rate=")]
+        wrong = not all(re.fullmatch(r"rate=\d+r/[sm]", rate) for rate in rates)
+    patterns = [arg[1:] for arg in args if arg.startswith("~")] if name == "server_name" else []
+    patterns += [arg for arg in args[:1] if name == "rewrite"]
+    patterns += args[2:3] if name == "if" and args[1:2] in (["~"], ["~*"], ["!~"], ["!~*"]) else []
+    if any(map(_broken, patterns)):
+        return f'a regular expression of "{name}" cannot be compiled'
+    return f'"{name}" has a value that cannot be' if wrong else ""
+
+
+def _location(args: list[str]) -> tuple[str, str]:
+    """Modifier and name, with a blank between them or not; `@` for a named one."""
+    found = re.match(r"(=|\^~|~\*|~|@)?\s*(.*)", " ".join(args), re.DOTALL)
+    return (found[1] or "", found[2]) if found else ("", "")
+
+
+def _placed(inside: list[Block], place: Block | None = None) -> Iterator[tuple[int, str]]:
+    """Locations inside others that they do not belong to, and addresses that such a place does not take."""
+    for one in inside:
+        name, args = one["directive"], one["args"]
+        how, around = _location(place["args"]) if place and place["directive"] == "location" else ("", None)
+        if name == "location" and around is not None and args:
+            kind, own = _location(args)
+            outside = not (kind.startswith("~") or how.startswith("~")) and not own.startswith(around)
+            if how in ("=", "@") or kind == "@" or outside:
+                yield one["line"], '"location" stands inside one that it does not belong to'
+        open_ = how in ("~", "~*", "@") or (place is not None and place["directive"] == "if")
+        if name == "proxy_pass" and args and open_ and _WITH_PATH.match(args[0]):
+            yield one["line"], '"proxy_pass" has a path where a location of no fixed name takes none'
+        if one.get("block") and name in ("http", "server", "location", "if"):
+            yield from _placed(one["block"], one)
 
 
 def _value(name: str, args: list[str], within: str) -> str:
@@ -104,7 +170,14 @@ def _value(name: str, args: list[str], within: str) -> str:
     elif name == "listen":
         wrong = not _listens(args[0])
     elif name == "proxy_pass":
+        port = re.match(r"https?://(?!unix:)[^/]*:(\d+)(?:/|$)", args[0], re.I)
         wrong = within == "http" and not re.match(r"https?://.", args[0], re.I)
+        wrong = wrong or (port is not None and int(port[1]) > 65535)
+    elif name == "error_page":
+        codes = [arg for arg in args[:-1] if not arg.startswith("=")]
+        wrong = not all(code.isdecimal() and 300 <= int(code) <= 599 for code in codes)
+    elif name in _ONE_OF:
+        wrong = not _ONE_OF[name].issuperset(args[1:] if name == "error_log" else args)
     elif name in ("allow", "deny"):
         wrong = not _address(args[0])
     elif name == "rewrite" and len(args) == 3:
@@ -176,8 +249,19 @@ def _http(http: Block) -> Iterator[tuple[int, str]]:
         if used and used not in zones:
             yield one["line"], f'"{name}" names a zone that nothing declares'
     above = {one["directive"] for one in _inside(http)}
+    yield from _defaults(http)
     for server in (one for one in _inside(http) if one["directive"] == "server"):
         yield from _certified(server, above)
+
+
+def _defaults(http: Block) -> Iterator[tuple[int, str]]:
+    seen: set[tuple[str, bool]] = set()
+    for server in (one for one in _inside(http) if one["directive"] == "server"):
+        for one in (one for one in _inside(server) if one["directive"] == "listen" and one["args"]):
+            key = (one["args"][0], bool({"quic", "udp"} & set(one["args"])))
+            if "default_server" in one["args"] and key in seen:
+                yield one["line"], 'two servers are "default_server" of the same address'
+            seen |= {key} if "default_server" in one["args"] else set()
 
 
 def _certified(server: Block, above: set[str]) -> Iterator[tuple[int, str]]:
