@@ -19,6 +19,7 @@ from .hostile import (
     BEFORE_CONNECT,
     POWER,
     Danger,
+    bare,
     calls,
     changes_reading,
     changes_rows_late,
@@ -44,6 +45,10 @@ _UNGUARDED: Final = re.compile(
     re.I | re.S,
 )
 TEXT_COPY: Final = re.compile(rb"FROM\s+STDIN\s*$", re.I)
+_FILTERED: Final = re.compile(rb"\bFROM\s+STDIN\b.*\bWHERE\b", re.I | re.S)
+_LEFT_OUT: Final = Danger(
+    "condition", "leaves out rows of the file by a condition; pg_dump writes none", Severity.HIGH, False
+)
 
 
 @dataclass(frozen=True)
@@ -179,6 +184,8 @@ def noted(items: Iterable[Item], facts: DumpFacts) -> Iterator[Item]:
         for item in items:
             if isinstance(item, Copy):
                 _danger(facts, item.line, classify(item.sql))
+                if not TEXT_COPY.search(item.sql) and _FILTERED.search(bare(item.sql)):
+                    _danger(facts, item.line, _LEFT_OUT)
                 digest = xxhash.xxh3_128()
                 item.data.watch(digest.update)
                 facts.unsettled = facts.unsettled or state.fires or item.schema is None

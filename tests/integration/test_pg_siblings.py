@@ -131,3 +131,12 @@ def test_row_security_that_the_dump_turns_on_is_on(judged) -> None:  # noqa: F81
     assert verdict is Verdict.PASS, evidence.findings
     evidence, verdict = judged(HEAD + T + on + "ALTER TABLE public.t DISABLE ROW LEVEL SECURITY;\n" + END)
     assert verdict is Verdict.FAIL and failing(evidence) == {"pg.objects"}
+
+
+def test_a_condition_on_the_rows_of_the_file(judged) -> None:  # noqa: F811
+    evidence, verdict = judged(HEAD + T.replace("FROM stdin;", "FROM stdin WHERE id > 1;") + END)
+    assert verdict is Verdict.FAIL and failing(evidence) == {"pg.hostile"}
+    named = T.replace("(id, s) FROM", '(id, "FROM stdin WHERE") FROM').replace(
+        "s text", '"FROM stdin WHERE" text'
+    )
+    assert judged(HEAD + named + END)[1] is Verdict.PASS
