@@ -98,6 +98,8 @@ def _troubles(name: str, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if key not in TOP_KEYS and not str(key).startswith("x-"):
             yield name, f"has the unknown top-level key `{key}`"
     for block, keys in BLOCK_KEYS.items():
+        if not isinstance(data.get(block) or {}, dict):
+            yield f"{name} {block}", "must hold keys"
         for child, value in _children(data, block):
             if value is not None and not isinstance(value, dict):
                 yield f"{name} {block}.{child}", "must hold keys"
@@ -133,6 +135,7 @@ def together(files: list[ComposeFile]) -> Iterator[tuple[str, str]]:
     if any(file.data.get("include") for file in files):
         return  # what is included lies elsewhere
     names = ", ".join(file.name for file in files)
+    called: set[str] = set()
     for service, value in services.items():
         place = f"{names} services.{service}"
         if not {"image", "build", "extends", "provider"} & set(value):
@@ -140,6 +143,13 @@ def together(files: list[ComposeFile]) -> Iterator[tuple[str, str]]:
         for other in _names(value.get("depends_on")):
             if other not in services:
                 yield place, f"depends on `{other}`, which is no service"
+        for other in _borrowed(value):
+            if other not in services:
+                yield place, f"takes from `{other}`, which is no service"
+        own_name = str(value.get("container_name") or "")
+        if own_name in called and "$" not in own_name:
+            yield place, "has the `container_name` of another service"
+        called |= {own_name} if own_name else set()
         if value.get("networks") and value.get("network_mode"):
             yield place, "has both `networks` and `network_mode`"
         if service in _needed(service, services):
@@ -152,6 +162,22 @@ def together(files: list[ComposeFile]) -> Iterator[tuple[str, str]]:
         for volume in volumes if isinstance(volumes, list) else ():
             if (source := _named_volume(volume)) and source not in declared["volumes"]:
                 yield place, f"uses the volume `{source}`, which `volumes` does not declare"
+
+
+def _borrowed(value: Mapping[str, Any]) -> list[str]:
+    """Services that a service shares something of or is made from."""
+    found = []
+    for key in ("network_mode", "ipc", "pid"):
+        kind, _, other = str(value.get(key)).partition(":")
+        found += [other] if kind == "service" else []
+    found += [
+        one.split(":")[0] for one in _names(value.get("volumes_from")) if not one.startswith("container:")
+    ]
+    found += [one.split(":")[0] for one in _names(value.get("links"))]
+    base = value.get("extends")
+    if isinstance(base, str) or (isinstance(base, dict) and "file" not in base):
+        found.append(base if isinstance(base, str) else str(base.get("service")))
+    return [one for one in found if "$" not in one]
 
 
 def _needed(service: str, services: Mapping[str, dict[str, Any]]) -> set[str]:

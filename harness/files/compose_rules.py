@@ -44,6 +44,9 @@ _RESTART: Final = re.compile(r"no|always|unless-stopped|on-failure(:\d+)?")
 _IMAGE: Final = re.compile(
     r"([\w.-]+(:\d+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:[\w.-]+)?(@[\w:+.-]+)?"
 )
+_DURATION: Final = re.compile(r"0|(\d+(\.\d+)?(ns|us|µs|μs|ms|s|m|h|d|w))+")
+_TIMES: Final = ("interval", "timeout", "start_period", "start_interval")
+_HOST_PORTS: Final = re.compile(r"(\d{1,5})?(-(\d{1,5}))?")
 _CONDITIONS: Final = ("service_started", "service_healthy", "service_completed_successfully")
 _BUILD_AS_TEXT: Final = frozenset({"build", "gpus", "credential_spec"})
 _MAPPINGS: Final = frozenset(
@@ -75,13 +78,29 @@ def shape_trouble(key: str, value: Any) -> str:
         return "must be a list"
     if key == "ports":
         return _ports(value)
-    if key == "restart" and not isinstance(value, bool) and not _RESTART.fullmatch(str(value)):
+    if key == "restart" and value is not False and not _RESTART.fullmatch(str(value)):  # YAML reads `no` so
         return "must be no, always, on-failure or unless-stopped"
     if key == "image" and not _IMAGE.fullmatch(str(value)) and "$" not in str(value):
         return "names no image: names are lower-case words and digits"
     if key == "depends_on" and isinstance(value, dict):
         return _conditions(value)
-    return ""
+    if (
+        key == "environment"
+        and isinstance(value, list)
+        and any(isinstance(one, (dict, list)) for one in value)
+    ):
+        return "must be a list of NAME=value, or hold keys"
+    if key == "stop_grace_period" and not _lasts(value):
+        return "is no time such as 10s"
+    if key == "healthcheck" and not all(_lasts(value[name]) for name in _TIMES if name in value):
+        return "holds a time that is none, such as 10s"
+    limits = [one for one in value.values() if isinstance(one, dict)] if key == "ulimits" else []
+    return "" if all({"soft", "hard"} <= one.keys() for one in limits) else "needs `soft` and `hard`"
+
+
+def _lasts(value: Any) -> bool:
+    text = isinstance(value, str)
+    return value is None or (text and ("$" in value or bool(_DURATION.fullmatch(value))))
 
 
 def _conditions(wanted: dict[Any, Any]) -> str:
@@ -102,6 +121,13 @@ def _ports(ports: list[Any]) -> str:
             continue
         inside = str(port).rsplit(":", 1)[-1].split("/")[0]
         numbers = inside.split("-")
-        if len(numbers) > 2 or not all(n.isdecimal() and 0 < int(n) < 65536 for n in numbers):
+        outside = re.sub(r"^\[[^]]*\]:", ":", str(port)).split(":")[:-1]
+        host = _HOST_PORTS.fullmatch(outside[-1]) if outside else None
+        if (
+            len(numbers) > 2
+            or not all(n.isdecimal() and 0 < int(n) < 65536 for n in numbers)
+            or (len(outside) > 2 and "::" not in str(port))
+            or (outside and (host is None or any(int(n or 0) > 65535 for n in host.group(1, 3))))
+        ):
             return "has an entry that is no port"
     return ""

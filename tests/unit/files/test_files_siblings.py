@@ -131,6 +131,19 @@ SERVICE = "services:\n  a:\n    image: a:1\n"
         SERVICE + "    restart: sometimes\n",
         SERVICE + '    command: "${LOG_LEVEL"\n',
         'services:\n  a:\n    image: "Acme/API:1"\n',
+        SERVICE + "    ports: ['80:80:80:80']\n",
+        SERVICE + "    ports: ['99999:80']\n",
+        SERVICE + "    ports: ['127.0.0.1:80']\n",
+        SERVICE + "    environment: [A: b]\n",
+        SERVICE + "    healthcheck: {test: x, interval: 10}\n",
+        SERVICE + "    healthcheck: {test: x, timeout: 10x}\n",
+        SERVICE + "    restart: true\n",
+        SERVICE + "    network_mode: service:nope\n",
+        SERVICE + "    extends: {service: nope}\n",
+        SERVICE + "    volumes_from: ['nope:ro']\n",
+        SERVICE + "    ulimits: {nofile: {soft: 1}}\n",
+        SERVICE + "    container_name: x\n  b:\n    image: b\n    container_name: x\n",
+        SERVICE + "volumes: [a]\n",
     ],
 )
 def test_what_compose_refuses(text: str, folder: Path, tmp_path: Path) -> None:
@@ -150,6 +163,28 @@ def test_what_compose_takes(folder: Path, tmp_path: Path) -> None:
         )
     ).replace("Acme", "acme")
     (folder / "docker-compose.yml").write_text("services:\n  x: {image: redis}\n" + text)
+    assert not told(judged(folder, tmp_path / "s"), "files.compose")
+
+
+def test_more_that_compose_takes(folder: Path, tmp_path: Path) -> None:
+    text = (
+        SERVICE
+        + """    ports: ['80:80', '127.0.0.1::81', '[::1]:6001:6001', '3000-3002:3000-3002/udp', 8080, ':82']
+    healthcheck: {test: x, interval: 1m30s, timeout: "${T}", start_period: 0.5h}
+    stop_grace_period: 10s
+    ulimits: {nproc: 1, nofile: {soft: 1, hard: 2}}
+    environment: [A=b, C]
+    restart: no
+  b:
+    extends: {file: common.yml, service: base}
+    network_mode: service:a
+    volumes_from: ['a:ro', 'container:x']
+    links: ['a:db']
+    container_name: ${LOG_LEVEL}
+  c: {extends: a, container_name: "${LOG_LEVEL}", network_mode: 'container:x'}
+"""
+    )
+    (folder / "docker-compose.yml").write_text(text)
     assert not told(judged(folder, tmp_path / "s"), "files.compose")
 
 
