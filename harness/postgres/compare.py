@@ -30,7 +30,8 @@ _ALIASES: Final = {  # pg_identify_object's words for classes that are called ot
 def compare_objects(source: Facts, copy: Facts, way: Way) -> Comparison:
     """Differences between the definitions of a source and of its restored copy."""
     result = Comparison()
-    found = without_left_out(list(_unfold(_raw(source, copy), source, copy)), source, copy, way, result)
+    unfolded = [d for d in _unfold(_raw(source, copy), source, copy) if not _made_anew(d, copy)]
+    found = without_left_out(unfolded, source, copy, way, result)
     result.differences = sorted(found, key=lambda d: (-d.severity.rank, d.kind, d.object))
     return result
 
@@ -154,6 +155,13 @@ def _unfold(found: list[Difference], source: Facts, copy: Facts) -> Iterable[Dif
         ):
             continue
         yield d
+
+
+def _made_anew(d: Difference, copy: Facts) -> bool:
+    """The schema public of a new database, which no dump drops, while nothing is in it."""
+    return (d.kind, d.object, d.what) == ("schema", "public", ADDED) and not any(
+        name.startswith("public.") for objects in copy["objects"].values() for name in objects
+    )
 
 
 def _parents(of: str) -> set[str]:

@@ -8,6 +8,8 @@ from test_pg_load import END, HEAD, T, failing, judged, toc  # noqa: F401
 
 from harness.model import Severity, Verdict
 from harness.postgres.capture import capture_facts
+from harness.postgres.compare import compare_objects
+from harness.postgres.difference import Way
 from harness.postgres.text import codec_of
 
 STARTED = "-- Started on 2026-11-20 02:00:00 UTC\n"
@@ -90,8 +92,18 @@ def test_a_source_without_the_schema_public() -> None:
         query(server, "nopublic", "COMMENT ON TABLE app.t IS 'there'")
         with live(server, "nopublic").connect() as conn:
             facts = capture_facts(conn)
+        query(server, "postgres", "CREATE DATABASE anew TEMPLATE template0")
+        query(server, "anew", "CREATE SCHEMA app; CREATE TABLE app.t AS SELECT 1 AS a")
+        query(server, "anew", "COMMENT ON TABLE app.t IS 'there'")
+        with live(server, "anew").connect() as conn:
+            anew = capture_facts(conn, key=facts["key"])
+        query(server, "anew", "CREATE TABLE public.evil (a int)")
+        with live(server, "anew").connect() as conn:
+            more = capture_facts(conn, key=facts["key"])
     assert set(facts["objects"]["comment"]) == {"table app.t"}
     assert facts["tables"]["app.t"]["rows"] == 1
+    assert compare_objects(facts, anew, Way()).differences == []
+    assert {d.object for d in compare_objects(facts, more, Way()).differences} == {"public"}
 
 
 def test_roles_made_mighty_by_a_dump_of_one_database(judged) -> None:  # noqa: F811
