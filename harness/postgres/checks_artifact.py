@@ -12,7 +12,7 @@ from psycopg import sql
 
 from ..check import Check, NotRun, check
 from ..model import Finding, Proves, Severity
-from . import blocks, inserted, present
+from . import blocks, inserted, owners, present
 from .dump import Entry
 from .facts import table_entries
 from .proof import resolve
@@ -127,6 +127,31 @@ def objects(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
             )
         if len(lost) > _SHOWN:
             yield self.finding(database, f"{len(lost) - _SHOWN} more objects are missing")
+        yield from _owners(self, subject, database, entries)
+
+
+def _owners(self: Check, subject: RestoredPostgres, database: str, entries: list[Entry]) -> Iterator[Finding]:
+    """Objects that belong to another role than their headers say: the statement that gives them is gone.
+
+    Where none belongs to its own, somebody took all of these statements out, as --no-owner does.
+    """
+    with subject.connect(database) as conn:
+        wrong, right = owners.astray(conn, entries)
+    for entry, owner in wrong[:_SHOWN]:
+        yield self.finding(
+            f"{entry.type} {entry.schema + '.' if entry.schema else ''}{entry.name}",
+            "does not belong to the role that the backup's contents name as its owner",
+            severity=Severity.HIGH if right else Severity.MEDIUM,
+            expected=entry.owner,
+            observed=owner,
+            remedy="find out who changed the file; ALTER ... OWNER TO sets it after restoring",
+        )
+    if len(wrong) > _SHOWN:
+        yield self.finding(
+            database,
+            f"{len(wrong) - _SHOWN} more objects belong to another role",
+            severity=Severity.HIGH if right else Severity.MEDIUM,
+        )
 
 
 @check("pg.nothing-besides", proves=Proves.SCHEMA, severity=Severity.HIGH, remedy="find out what made it")

@@ -149,3 +149,38 @@ def test_globals_that_lost_a_role_they_use(lost, judged, tmp_path):  # noqa: F81
     assert verdict is (Verdict.FAIL if lost else Verdict.PASS), evidence.findings
     told = [f.object for f in evidence.findings if f.check == "pg.roles"]
     assert told == ([f"role {lost.split()[2].rstrip(';')}"] if lost else [])
+
+
+OWNED = (
+    "--\n-- Name: {0}; Type: {1}; Schema: public; Owner: {2}\n--\n\n{3}\n\n"
+    "ALTER {1} public.{0} OWNER TO {2};\n\n"
+)
+MADE = "CREATE FUNCTION public.f(integer) RETURNS int LANGUAGE sql AS 'SELECT 1';"
+OURS = OWNED.format("v", "VIEW", "app", "CREATE VIEW public.v AS SELECT 1 AS one;")
+OURS += OWNED.format("f(integer)", "FUNCTION", "app", MADE)
+THEIRS = OWNED.format("w", "VIEW", "postgres", "CREATE VIEW public.w AS SELECT 1 AS one;")
+VIEW_TO, FUNCTION_TO = (
+    "ALTER VIEW public.v OWNER TO app;\n",
+    "ALTER FUNCTION public.f(integer) OWNER TO app;\n",
+)
+
+
+@pytest.mark.parametrize(
+    ("lost", "severity"),
+    [
+        ((), None),
+        (("ALTER VIEW public.w OWNER TO postgres;\n",), None),  # who restores owns it anyway
+        ((VIEW_TO,), "high"),
+        ((FUNCTION_TO,), "high"),
+        ((VIEW_TO, FUNCTION_TO), "medium"),
+    ],
+)
+def test_owners_that_only_the_headers_name(lost, severity, judged):  # noqa: F811
+    text = HEAD + "CREATE ROLE app;\n" + T + OURS + THEIRS + END
+    for statement in lost:
+        assert statement in text
+        text = text.replace(statement, "")
+    evidence, verdict = judged(text)
+    told = [f.severity for f in evidence.findings if f.check == "pg.objects"]
+    assert told == [severity] * len(lost) if severity else told == []
+    assert verdict is (Verdict.FAIL if severity == "high" else Verdict.PASS), evidence.findings
