@@ -27,6 +27,7 @@ from cryptography.x509.oid import NameOID
 _CERTIFICATE: Final = re.compile(  # base64 holds no `-`, so that a hostile file takes no more than one pass
     rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----[^-]+-----END (?:X509 |TRUSTED )?CERTIFICATE-----"
 )
+_BEGUN: Final = re.compile(rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE(?! REQUEST)")
 _KEY: Final = re.compile(
     rb"-----BEGIN ((?:[A-Z0-9]+ ){0,3})PRIVATE KEY-----(?:\s*Proc-Type:[^\n]*\n\s*DEK-Info:[^\n]*\n)?[^-]+"
     rb"-----END (?:[A-Z0-9]+ ){0,3}PRIVATE KEY-----"
@@ -70,7 +71,7 @@ def read_certificates(name: str, data: bytes) -> CertificateFile | None:
     if not places and b"-----BEGIN" not in data and _CERTIFICATE_NAME.search(name):
         return _der(name, data)
     if not places:
-        if b"-----BEGIN CERTIFICATE" in data:
+        if _BEGUN.search(data):
             return CertificateFile(name, (), "is cut: the certificate has no end")
         if _CERTIFICATE_NAME.search(name) and not _KEY.search(data):
             return CertificateFile(name, (), "holds no certificate")

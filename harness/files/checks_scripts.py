@@ -20,6 +20,11 @@ _INTERPRETER = re.compile(
     rb"php[\d.]*|[gmn]?awk|sed|make|expect|tclsh|lua[\d.]*|pwsh|env|true|false|osascript|Rscript|psql|nix-shell|"
     rb"uv|npx|tsx|bats|fish|rc|execlineb|with-contenv|jq|ansible-playbook|openrc-run|runscript"
 )
+_NAMED = re.compile(rb"#!\s*(?:\S*/env\s+(?:-S\s+)?)?(?:[\w.+-]*/)*([\w.+-]+)")
+_FOREIGN = re.compile(  # of these, those whose language is another
+    rb"(z|c|tc|fi)sh|python[\d.]*|pypy\d*|node(js)?|deno|bun|perl[\d.]*|ruby|php[\d.]*|[gmn]?awk|sed|make|expect|"
+    rb"tclsh|lua[\d.]*|pwsh|osascript|Rscript|psql|uv|npx|tsx|rc|execlineb|jq|ansible-playbook"
+)
 
 
 def _scripts(subject: RestoredFiles) -> list[tuple[Entry, bytes]]:
@@ -59,6 +64,8 @@ def script_syntax(self: Check, subject: RestoredFiles) -> Iterator[Finding]:
             yield self.finding(file.name, f"{file.name} holds NUL bytes: it is no text")
             looked += 1
             continue
+        if (named := _NAMED.match(data)) and _FOREIGN.fullmatch(named[1]):
+            continue
         own = shutil.which(_shell(data))
         bash = shutil.which("bash")
         if not own and not bash:
@@ -80,7 +87,7 @@ def script_syntax(self: Check, subject: RestoredFiles) -> Iterator[Finding]:
             severity=Severity.MEDIUM if lenient else None,
         )
     if not looked:
-        raise NotRun("no shell here to look at the scripts' syntax")
+        raise NotRun("no script here is for a shell, or no shell is here to look at the scripts' syntax")
 
 
 def _refusal(shell: str, script: bytes) -> str | None:
@@ -115,7 +122,7 @@ def _read_by(shell: str, script: bytes) -> process.Completed:
 def script_modes(self: Check, subject: RestoredFiles) -> Iterator[Finding]:
     """Scripts can be run: the run bit is set, and the first line names an interpreter."""
     for file, data in _scripts(subject):
-        interpreter = re.match(rb"#!\s*(?:\S*/env\s+(?:-S\s+)?)?(?:[\w.+-]*/)*([\w.+-]+)", data)
+        interpreter = _NAMED.match(data)
         if interpreter and not _INTERPRETER.fullmatch(interpreter[1]):
             name = interpreter[1][:40].decode("ascii", "replace")
             near = difflib.get_close_matches(name, _SHELLS, 1, 0.7)

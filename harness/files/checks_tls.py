@@ -73,6 +73,13 @@ def certificate_dates(self: Check, subject: RestoredFiles) -> Iterator[Finding]:
     now = datetime.now(UTC)
     margin = timedelta(seconds=subject.ctx.settings.files.expiry_margin)
     used = _used(subject)
+    for name, data in _files(subject):
+        if PurePosixPath(name).name in (used or ()) and tls.read_certificates(name, data) is None:
+            yield self.finding(
+                name,
+                f"{name} holds no certificate, and nginx.conf names it as one",
+                severity=Severity.CRITICAL,
+            )
     for file in _certificates(subject):
         if file.trouble:
             yield self.finding(file.name, f"{file.name} {file.trouble}", severity=Severity.CRITICAL)

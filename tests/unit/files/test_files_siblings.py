@@ -226,6 +226,31 @@ def test_scripts_that_are_fine(first: bytes, folder: Path, tmp_path: Path) -> No
     assert not told(results, "files.script-syntax") + told(results, "files.script-modes")
 
 
+@pytest.mark.parametrize("first", [b"#!/usr/bin/env python3", b"#!/usr/bin/node", b"#!/bin/zsh"])
+def test_scripts_of_another_language(first: bytes, folder: Path, tmp_path: Path) -> None:
+    (folder / "scripts/other.sh").write_bytes(first + b"\nif (a) { print('x') }\n")
+    (folder / "scripts/other.sh").chmod(0o755)
+    results = judged(folder, tmp_path / "s")
+    assert not told(results, "files.script-syntax") + told(results, "files.script-modes")
+    (folder / "scripts/backup.sh").unlink()
+    assert judged(folder, tmp_path / "t")["files.script-syntax"].status == "not_run"
+
+
+def test_a_key_where_nginx_looks_for_a_certificate(folder: Path, tmp_path: Path) -> None:
+    (folder / "ssl/site.crt").write_bytes((folder / "ssl/site.key").read_bytes())
+    results = judged(folder, tmp_path / "s")
+    assert ("critical", "ssl/site.crt") in told(results, "files.certificate-dates")
+
+
+def test_a_request_for_a_certificate_is_none(folder: Path, tmp_path: Path) -> None:
+    lines = (folder / "ssl/site.crt").read_text().split("-----END CERTIFICATE-----")[0]
+    request = lines.replace("CERTIFICATE", "CERTIFICATE REQUEST") + "-----END CERTIFICATE REQUEST-----\n"
+    (folder / "ssl/site.csr").write_text(request)
+    assert not told(judged(folder, tmp_path / "s"), "files.certificate-dates")
+    (folder / "ssl/site.crt").write_text(request)
+    assert told(judged(folder, tmp_path / "t"), "files.certificate-dates")[0][0] == "critical"
+
+
 def test_certificates_joined_without_a_line_end(folder: Path, tmp_path: Path) -> None:
     path = folder / "ssl/site.crt"
     whole = path.read_bytes()
