@@ -95,7 +95,7 @@ _CATALOG: Final = re.compile(  # the system catalogs, which only DDL may change
     re.I,
 )
 _POWER: Final = re.compile(  # membership or attribute that lets a role reach the server's files and programs
-    rb"(?:CREATE|ALTER)\s+(?:ROLE|USER|GROUP)\s(?!\s*MAPPING\b).*\sSUPERUSER\b"
+    rb"(?:CREATE|ALTER)\s+(?:ROLE|USER|GROUP)\s(?!\s*(?:MAPPING|postgres)\s).*\sSUPERUSER\b"
     rb"|GRANT\s[^;]*?\"?\bpg_(?:execute_server_program|(?:read|write)_server_files)\b[^;]*?\sTO\s",
     re.I | re.S,
 )

@@ -86,6 +86,7 @@ FINE = [
     "UPDATE pg_catalog.pg_database SET datistemplate = false WHERE datname = 'template1'",
     "CREATE TABLE t (a text DEFAULT 'COPY x TO PROGRAM')",
     "CREATE ROLE app NOSUPERUSER LOGIN",
+    "ALTER ROLE postgres WITH SUPERUSER LOGIN PASSWORD 'md5x'",  # it is one everywhere
     "CREATE ROLE app PASSWORD ' SUPERUSER '",
     "CREATE USER MAPPING FOR app SERVER s OPTIONS (password 'x SUPERUSER y')",
     "GRANT SELECT ON TABLE public.t TO pg_read_server_files",
