@@ -68,6 +68,13 @@ class Directive:
     trouble: str = ""
 
 
+_COUNTS: Final = {
+    **dict.fromkeys(("port", "tls-port", "dir", "logfile", "pidfile", "unixsocket", "aclfile"), 1),
+    **dict.fromkeys(("requirepass", "masterauth", "masteruser"), 1),
+    **dict.fromkeys(("replicaof", "slaveof"), 2),
+}
+
+
 def directives(text: str) -> list[Directive]:
     """The lines that count. A comment stands on a line of its own; behind a value it is part of it."""
     found = []
@@ -123,6 +130,13 @@ def static_trouble(directive: Directive) -> str:
             return "Invalid save parameters"
     if any(arg.startswith("#") for arg in directive.args) and directive.name not in _PASSWORDS:
         return "a comment stands behind the value, where Redis takes it as part of it"
+    # What the trial start leaves out, a server here does not judge.
+    if _COUNTS.get(directive.name, len(directive.args)) != len(directive.args):
+        return "wrong number of arguments"
+    if directive.name in ("port", "tls-port") and "$" not in directive.args[0]:
+        port = directive.args[0]
+        if not port.isdecimal() or int(port) > 65535:
+            return "argument must be between 0 and 65535 inclusive"
     return ""
 
 

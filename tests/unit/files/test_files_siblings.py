@@ -8,6 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
+from harness.files.redis_conf import directives, static_trouble
 from harness.files.secret_scan import scan
 
 from .judging import COMPOSE, NGINX, everything, judged, made, told
@@ -297,3 +298,17 @@ def test_passwords_in_scripts(line: str, severities: list[str], folder: Path, tm
 def test_the_password_in_redis_conf() -> None:
     text = "requirepass Zq9XcanaryV4l\n# masterauth Zq9XcanaryV4l\nmasterauth ${REDIS_PASSWORD}\n"
     assert [(leak.line, leak.sure) for leak in scan(text, template=False, redis=True)] == [(1, False)]
+
+
+@pytest.mark.parametrize(
+    ("line", "refused"),
+    [
+        ("port 99999", True), ("port abc", True), ("port", True), ("dir", True), ("requirepass", True),
+        ("masterauth a b", True), ("replicaof 10.0.0.1", True), ("port 0", False), ("port ${PORT}", False),
+        ('logfile ""', False), ("requirepass ${REDIS_PASSWORD}", False), ("replicaof no one", False),
+        ("bind 127.0.0.1 -::1", False), ("rename-command FLUSHALL \"\"", False),
+    ],
+)  # fmt: skip
+def test_lines_of_redis_conf_that_the_trial_start_leaves_out(line: str, refused: bool) -> None:
+    """Each was held against Redis 6.2, 7.0 and 8.2."""
+    assert [bool(static_trouble(one)) for one in directives(line)] == [refused]
