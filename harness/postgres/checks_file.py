@@ -278,6 +278,10 @@ def _of_archive(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
             expected="the entries it needs",
             observed="not all of them",
         )
+    for name in found.cut[:_SHOWN]:
+        yield self.finding(
+            name, "a large object's file is cut: pg_restore takes what is there without an error"
+        )
     for name in found.unknown[:_SHOWN]:
         yield self.finding(
             name,

@@ -11,13 +11,15 @@ import contextlib
 import io
 import re
 import tarfile
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Final
 
 from ..errors import ArtifactError
 from ..model import Artifact
-from ..stream import open_file
+from ..stream import Stream, open_file
 from .source import SCRATCH_ARCHIVE, SCRATCH_FOLDER
 
 _VERSIONS: Final = ((1, 12), (1, 16))  # of PostgreSQL 9.0 to 18
@@ -25,6 +27,7 @@ _METHOD_SINCE, _COMPRESSION_SINCE, _KIND_SINCE = (1, 14), (1, 15), (1, 16)
 _CUSTOM: Final = 1
 _LONGEST: Final = 1 << 30
 _BLOCKS: Final = b"\x01\x03"  # of rows, of large objects (pg_backup_archiver.h)
+_PACKED: Final = {".lz4": "lz4", ".zst": "zstd"}
 _DATA_FILE: Final = re.compile(r"(?:\d+|blob_\d+)\.dat(?:\.(?:gz|lz4|zst))?")
 # Entries whose needs are looked up by what is in the archive; comments, rights, rows name theirs regardless.
 _LOOKED_UP: Final = frozenset(
@@ -42,12 +45,13 @@ class _Unreadable(Exception):
 class Contents:
     """`twice` are entries with the number of another, `hanging` those that need an entry which is not there
     (as "TYPE schema.name"), `behind` whether something stands where the contents should have ended, `unknown`
-    files of rows in a folder that no entry names."""
+    files of rows in a folder that no entry names, `cut` those of large objects that end too early."""
 
     twice: tuple[str, ...]
     hanging: tuple[str, ...]
     behind: bool
     unknown: tuple[str, ...] = ()
+    cut: tuple[str, ...] = ()
 
 
 def contents(artifact: Artifact, scratch: Path) -> Contents | None:
@@ -76,8 +80,28 @@ def contents(artifact: Artifact, scratch: Path) -> Contents | None:
             for child in path.iterdir()
             if _DATA_FILE.fullmatch(child.name) and child.name.rsplit(".dat", 1)[0] + ".dat" not in known
         )
-        return Contents(found.twice, found.hanging, found.behind, tuple(unknown))
+        return replace(found, unknown=tuple(unknown), cut=tuple(_cut(path, listed)))
     return None
+
+
+def _cut(folder: Path, names: Iterable[str]) -> Iterator[str]:
+    """Files of large objects that are cut: of lz4 and zstd pg_restore takes what is there, of gzip nothing
+    for an empty file. (An empty object's file is empty with lz4 and zstd, but not with gzip.)
+
+    The rows of a table have an end mark of their own.
+    """
+    for path in (folder / f"{name}{ending}" for name in sorted(names) for ending in (".gz", *_PACKED)):
+        if not path.is_file():
+            continue
+        if path.suffix == ".gz":
+            if path.stat().st_size == 0:
+                yield path.name
+            continue
+        try:
+            with open_file(path) as file:
+                deque(Stream(file, path, (_PACKED[path.suffix],), hashed=False), maxlen=0)
+        except ArtifactError:
+            yield path.name
 
 
 def _text(path: Path) -> str:

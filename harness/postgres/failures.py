@@ -79,6 +79,8 @@ class Failure:
 
 def failure(line: int, entry: Entry | None, statement: bytes, error: psycopg.Error) -> Failure:
     """The record of a statement that the server refused."""
+    if statement[:4].upper() == b"SET ":
+        entry = None  # it stands between two
     kind = "error"
     if harmless(statement, error):
         kind = "harmless"
