@@ -49,6 +49,14 @@ def base_complete(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
             observed=0,
             remedy="take it with pg_basebackup -X stream, or put the archived WAL of that time into pg_wal",
         )
+    if base.pieces:
+        yield self.finding(
+            base.pieces[0],
+            "is a piece of an incremental backup: what changed after the full one is not in the tables",
+            expected="whole files",
+            observed=f"{len(base.pieces)} pieces",
+            remedy="join them by pg_combinebackup; never copy one folder over another",
+        )
     if not base.labelled and not base.shut_down:
         yield self.finding(
             "backup_label",

@@ -57,6 +57,7 @@ class BaseBackup:
     lacking: tuple[str, ...] = ()
     tablespaces: tuple[str, ...] = ()
     wal_files: int = 0
+    pieces: tuple[str, ...] = ()  # files of an incremental backup, which no server reads
     files: Files | None = None  # compared with PostgreSQL's own backup_manifest; None without one
 
 
@@ -184,6 +185,7 @@ def _look(data: Path, manifest: Path | None) -> BaseBackup:
         lacking=tuple(name for name, there in needed.items() if not there),
         tablespaces=tuple(sorted({*_mapped(data), *(p.name for p in spaces)})),
         wal_files=sum(1 for p in (data / "pg_wal").glob("*") if _WAL_NAME.match(p.name)),
+        pieces=tuple(sorted(str(p.relative_to(data)) for p in data.glob("base/*/INCREMENTAL.*"))),
         files=compare(data, manifest) if manifest else None,
     )
 

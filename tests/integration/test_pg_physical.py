@@ -203,6 +203,15 @@ def test_a_page_of_zeros_shows_in_an_index(page, plain):
     assert [f.object for f in evidence.findings if f.check == "pg.base-structure"] == ["table public.people"]
 
 
+def test_an_incremental_backup_copied_over_a_full_one(plain):
+    (plain / "backup_manifest").unlink()
+    file = heap(plain)
+    shutil.copy(file, file.with_name(f"INCREMENTAL.{file.name}"))
+    evidence, verdict = judged(plain)
+    assert verdict is Verdict.FAIL
+    assert [f.observed for f in evidence.findings if f.check == "pg.base-complete"] == ["1 pieces"]
+
+
 def test_catalogs_that_cannot_be_read_are_damage(plain):
     """Functions that the server's own queries call are gone: the check itself must not break on it."""
     (plain / "backup_manifest").unlink()
