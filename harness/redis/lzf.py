@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+DENSEST: Final = 264  # bytes that three give at most
+
 
 class LzfError(ValueError):
     """The compressed bytes cannot be what a server wrote."""
@@ -13,7 +17,7 @@ def unpack(data: bytes, size: int) -> bytes:
     A control byte below 32 announces that many literal bytes (plus one); any other one a copy of earlier
     output: three bits of length (7: one more byte follows) and thirteen of distance.
     """
-    if size > 264 * (len(data) + 1):  # three bytes give 264 at most: a larger claim only takes memory
+    if size > DENSEST * (len(data) + 1):  # a larger claim only takes memory
         raise LzfError("claims more than LZF can give")
     out = bytearray()
     pos, end = 0, len(data)

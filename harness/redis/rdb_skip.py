@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+from . import lzf
 from . import rdb_values as read
 from .digest import HASH, LIST, MODULE, NEVER, NO_DIGEST, SET, STREAM, STRING, ZSET, Value
 from .rdb_values import Damaged, Short, TooMany, Unknown
@@ -131,8 +132,8 @@ def _string(window: Window) -> None:
         _bytes(window, 1 << (first & 3))
     elif first == 0xC3:
         packed = _length(window)
-        if _length(window) > read.MAX_STRING:
-            raise Damaged("a compressed string claims more than 512 MiB")
+        if _length(window) > lzf.DENSEST * (packed + 1):
+            raise Damaged("a compressed string claims more than LZF can give")
         _bytes(window, packed)
     else:
         raise Damaged("a string has an encoding that does not exist")

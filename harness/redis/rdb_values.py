@@ -99,8 +99,10 @@ def string(buf: bytes, pos: int) -> tuple[bytes, int]:
     end = pos + packed
     if end > len(buf):
         raise Short(end)
-    if size > MAX_STRING:
-        raise Damaged("a compressed string claims more than 512 MiB")
+    if MAX_STRING < size <= lzf.DENSEST * (packed + 1):
+        raise Unknown(
+            "holds a string that unpacks to more than 512 MiB, more than this program reads at once"
+        )
     try:
         return lzf.unpack(buf[pos:end], size), end
     except lzf.LzfError as error:

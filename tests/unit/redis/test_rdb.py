@@ -225,3 +225,19 @@ def test_databases_without_end_take_no_memory() -> None:
     body = b"".join(b"\xfe\x80" + n.to_bytes(4, "big") for n in range(70_000))
     facts, _ = read(rdb(body))
     assert facts.unknown and "databases" in facts.unknown
+
+
+def test_a_string_larger_than_servers_take_by_default() -> None:
+    """proto-max-bulk-len may be raised: no damage where so few bytes can give so many, and steps over it."""
+    packed = bytes((0xE0, 0xFF, 0)) * 700_000
+    for size, plausible in ((529 << 20, False), (520 << 20, True)):
+        big = (
+            b"\x00\x01k\xc3\x80" + len(packed).to_bytes(4, "big") + b"\x80" + size.to_bytes(4, "big") + packed
+        )
+        data = rdb(b"\xfe\x00" + big)
+        facts, _ = read(data)
+        assert (bool(facts.unknown), bool(facts.damage)) == (plausible, not plausible)
+        quick = walk(
+            io.BytesIO(data), len(data), D, lambda *_: None, deadline=time.monotonic() + 20, keys_only=True
+        )
+        assert (quick.damage is None) is plausible and quick.total == plausible
