@@ -10,6 +10,7 @@ from typing import Final
 from ..catalog import named_time
 from ..check import Check, NotRun, check
 from ..model import Finding, Severity
+from .checks_file import problems
 from .facts import RedisSubject
 from .layout import moment
 
@@ -155,6 +156,7 @@ def source_told(self: Check, subject: RedisSubject) -> Iterator[Finding]:
 )
 def aof_current(self: Check, subject: RedisSubject) -> Iterator[Finding]:
     """The AOF is in use: it holds about as many keys as an RDB beside it that is younger than its base."""
+    yield from problems(self, subject.facts.problems)
     aof, beside, live = subject.facts.aof, subject.facts.beside, subject.live
     if aof is None or beside is None:
         raise NotRun("there are not both an AOF and an RDB in this backup")

@@ -17,7 +17,7 @@ MAGICS: Final = (b"REDIS0", b"VALKEY0")
 PART: Final = re.compile(r"^(?P<name>.+)\.(?P<seq>\d+)\.(?P<kind>base|incr)\.(?:rdb|aof)$")
 _NOTE: Final = re.compile(
     r"^(redis_version|valkey_version|run_id|role|db\d{1,9}|rdb_last_save_time|rdb_last_bgsave_status|rdb_saves|"
-    r"rdb_changes_since_last_save|aof_last_write_status|master_link_status|master_sync_in_progress|loading):(.+)$"
+    r"rdb_changes_since_last_save|aof_enabled|aof_last_write_status|master_link_status|master_sync_in_progress|loading):(.+)$"
 )
 _METADATA: Final = ("backup-metadata.txt", "redis-info.txt", "redis-config.txt")
 _NAMES: Final = ("dbfilename", "appendfilename", "appenddirname", "appendonly")
@@ -151,6 +151,7 @@ def look(folder: Path, name: str) -> Layout:
     texts = [f for f in files if f not in claimed and f not in dumps and f not in single]
     made.beside = tuple(sorted(f.name for f in texts))
     _read_notes(made, [f for f in texts if f.suffix == ".txt"])
+    _switched_off(made, name)
     _misplaced(made, folder, texts)
     _misnamed(made)
     return made
@@ -285,8 +286,8 @@ def _multi_part(manifest: Path, problems: list[Problem]) -> Aof:
         )
     # A base of commands is empty as long as nothing was written before the first rewrite.
     for seq, _, file in bases:
-        first = seq == 1 and file.endswith(".base.aof")
-        if regular(folder / file) and not (folder / file).stat().st_size and not first:
+        there_is = regular(folder / file) and not (seq == 1 and file.endswith(".base.aof"))
+        if there_is and not (folder / file).stat().st_size:
             what = "the base file is empty: everything written before the last rewrite is lost"
             if file.endswith(".rdb"):
                 problem(file, what, again)
@@ -314,8 +315,7 @@ def _multi_part(manifest: Path, problems: list[Problem]) -> Aof:
 
 def _as_named(seq: int, kind: str, file: str) -> bool:
     """Whether a part is what its name says; the name of what a server before 7.0 wrote says nothing."""
-    part = PART.match(file)
-    return part is None or (int(part["seq"]), part["kind"][0]) == (seq, kind)
+    return not (part := PART.match(file)) or (int(part["seq"]), part["kind"][0]) == (seq, kind)
 
 
 def _read_notes(made: Layout, texts: list[Path]) -> None:
@@ -329,6 +329,18 @@ def _read_notes(made: Layout, texts: list[Path]) -> None:
                 made.notes.setdefault(found[1], found[2].strip('"'))
             elif line in _NAMES and after:  # as redis-cli prints CONFIG GET
                 made.notes.setdefault(line, after.strip()[:200])
+
+
+def _switched_off(made: Layout, name: str) -> None:
+    """By the source's own INFO the RDB is its data: an AOF beside it is a leftover, whatever is in it."""
+    if made.notes.get("aof_enabled") != "0" or made.rdb is None or not (made.aof or made.broken_aof):
+        return
+    made.aof, made.broken_aof = None, False
+    others = [p for p in made.problems if p.check != "redis.aof-files"]
+    what = "files of an AOF lie beside the RDB, and the source had its AOF switched off: a server with "
+    what += "appendonly yes loads them and ignores the RDB"
+    remedy = "restore with appendonly no, and leave the leftover of the AOF out of backups"
+    made.problems = [*others, Problem("redis.aof-current", name, what, Severity.MEDIUM, remedy=remedy)]
 
 
 def _misnamed(made: Layout) -> None:

@@ -383,3 +383,18 @@ def test_our_own_backup_of_a_server_with_names_of_its_own(tmp_path: Path) -> Non
     evidence = verify(taken.path, taken.manifest)
     assert verdict(evidence) is Verdict.PASS
     assert not [f for f in evidence.findings if f.check == "redis.archive-data"]
+
+
+def test_an_aof_that_the_source_had_switched_off(aof: tuple[dict[str, bytes], Path], tmp_path: Path) -> None:
+    with running(None, save="") as one:
+        one.wire.call("MSET", *(part for n in range(60) for part in (f"key:{n}", n)))
+        one.wire.call("SAVE")
+        write_manifest(tmp_path / "m.json", capture(one.wire))
+        members = {**aof[0], "dump.rdb": one.dump.read_bytes(), "redis-info.txt": info(one)}
+    for number, left_out in enumerate(("", MANIFEST, "redis-info.txt")):
+        parts = {name: data for name, data in members.items() if name != left_out}
+        evidence = verify(archive(tmp_path / f"redis-backup-{number}.tar.gz", parts), tmp_path / "m.json")
+        told = [f.message for f in evidence.findings if f.check == "redis.aof-current"]
+        right = left_out != "redis-info.txt"  # nothing else says that a server would not load the AOF
+        assert (verdict(evidence) is Verdict.PASS) is right
+        assert any("switched off" in message for message in told) is right
