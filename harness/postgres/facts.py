@@ -20,15 +20,14 @@ from .hostile import (
     POWER,
     Danger,
     bare,
-    calls,
     changes_reading,
     changes_rows_late,
     classify,
     classify_insert,
     classify_meta,
     fires,
-    may_write,
 )
+from .side_effects import calls, may_write
 
 if TYPE_CHECKING:
     from .physical import BaseBackup

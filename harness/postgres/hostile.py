@@ -74,17 +74,6 @@ _FILLS: Final = re.compile(  # runs a query
     re.I,
 )  # fmt: skip
 _FIRES: Final = re.compile(rb"CREATE\s+(?:OR\s+REPLACE\s+)?(?:(?:CONSTRAINT\s+)?TRIGGER|RULE)\s", re.I)
-_CREATE_FUNCTION: Final = re.compile(rb"CREATE\s+(?:OR\s+REPLACE\s+)?FUNCTION\s", re.I)
-_WRITING: Final = re.compile(  # without one of these words neither SQL nor PL/pgSQL changes anything
-    rb"\b(?:INSERT|UPDATE|DELETE|MERGE|TRUNCATE|COPY|EXECUTE|CALL|DO|ALTER|DROP|CREATE)\b", re.I
-)
-_BY_TRIGGERS_ONLY: Final = re.compile(rb"\bRETURNS\s+(?:event_)?trigger\b", re.I)
-_CALLS: Final = re.compile(  # search_path is empty, so that users' functions have their schema with them
-    rb"(?:REFRESH|CREATE\s+(?:OPERATOR|CAST))\s"
-    rb"|(?:(?:CREATE\s+(?:UNLOGGED\s+)?|ALTER\s+)(?:TABLE|DOMAIN)\s.*?\s(?:CHECK|AS|(?:BY|USING)\s+\w+)\s*\("
-    rb"|CREATE\s+(?:UNIQUE\s+)?INDEX\s).*?\." + NAME + rb"\s*\(",
-    re.I | re.S,
-)
 _SUBSCRIPTION: Final = re.compile(rb"\bconnect\s*=\s*'?(?:false|off|0|no)\b", re.I)
 _ENABLE: Final = re.compile(rb"ALTER\s+SUBSCRIPTION\s.*\s(?:ENABLE|REFRESH)", re.I | re.S)
 
@@ -247,8 +236,7 @@ def _create(text: bytes) -> Danger | None:
             b"WITH NO DATA"
         )
         return _OUTSIDE if runs or re.match(rb"CREATE\s+(?:UNIQUE\s+)?INDEX\b", plain, re.I) else _MADE_TO
-    named = _PLAIN_LANGUAGE.search(plain) or _LANGUAGE.search(text)
-    language = next((n for n in named.groups() if n), b"").lower() if named else b"sql"
+    language = language_of(text, plain)
     if language == b"c":
         library = _LIBRARY.search(text)
         if library and not library[1].startswith(b"$libdir/") and b"/" in library[1]:
@@ -265,6 +253,12 @@ def _create(text: bytes) -> Danger | None:
             "program-in-function", "a function that runs a program through COPY", Severity.HIGH, False
         )
     return None
+
+
+def language_of(statement: bytes, plain: bytes) -> bytes:
+    """Language of a function that is made; `plain` is the statement as `bare` gives it."""
+    named = _PLAIN_LANGUAGE.search(plain) or _LANGUAGE.search(statement)
+    return next((n for n in named.groups() if n), b"").lower() if named else b"sql"
 
 
 def _do(text: bytes) -> Danger | None:
@@ -377,22 +371,3 @@ def changes_reading(statement: bytes, rows: bool) -> bool:
 def fires(statement: bytes) -> bool:
     """True for a trigger or rule: whatever rows come after it may change others."""
     return bool(_FIRES.match(statement))
-
-
-def may_write(statement: bytes) -> bool:
-    """True for a function that queries may call and that may change rows when they do."""
-    if not _CREATE_FUNCTION.match(statement):
-        return False
-    plain = bare(statement)
-    if _BY_TRIGGERS_ONLY.search(plain):
-        return False
-    named = _PLAIN_LANGUAGE.search(plain) or _LANGUAGE.search(statement)
-    language = next((n for n in named.groups() if n), b"").lower() if named else b"sql"
-    if language == b"internal":
-        return False
-    return language not in (b"sql", b"plpgsql") or bool(_WRITING.search(statement, 8))
-
-
-def calls(statement: bytes) -> bool:
-    """True for what may call users' functions on the way of rows, or behind them."""
-    return bool(_CALLS.match(statement))
