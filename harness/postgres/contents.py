@@ -25,7 +25,7 @@ from .source import SCRATCH_ARCHIVE, SCRATCH_FOLDER
 _VERSIONS: Final = ((1, 12), (1, 16))  # of PostgreSQL 9.0 to 18
 _METHOD_SINCE, _COMPRESSION_SINCE, _KIND_SINCE = (1, 14), (1, 15), (1, 16)
 _CUSTOM: Final = 1
-_LONGEST: Final = 1 << 30
+_LONGEST: Final = 1 << 26  # of a text; a length that was changed takes no memory
 _BLOCKS: Final = b"\x01\x03"  # of rows, of large objects (pg_backup_archiver.h)
 _PACKED: Final = {".lz4": "lz4", ".zst": "zstd"}
 _DATA_FILE: Final = re.compile(r"(?:\d+|blob_\d+)\.dat(?:\.(?:gz|lz4|zst))?")
