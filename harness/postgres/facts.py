@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 _CREATE_TABLE: Final = re.compile(rb"CREATE (?:UNLOGGED |FOREIGN )?TABLE ", re.I)
 _ICU: Final = re.compile(rb"PROVIDER = '?icu|provider *= *'?icu", re.I)
+_XML: Final = re.compile(  # a column or a domain of type xml, as pg_dump writes them
+    rb'CREATE (?:UNLOGGED |FOREIGN )?(?:TABLE|TYPE) [^\n]*(?:\n[^\n]*)*?\n    (?:"[^"\n]+"|[\w$]+) xml\b'
+    rb"|CREATE DOMAIN \S+ AS xml\b"
+)
 _LO_CREATE: Final = re.compile(rb"SELECT (?:pg_catalog\.)?lo_create\('?(\d+)", re.I)
 _LO_OPEN: Final = re.compile(rb"SELECT (?:pg_catalog\.)?lo_open\('?(\d+)", re.I)
 _LO_WRITE: Final = re.compile(rb"SELECT (?:pg_catalog\.)?lowrite\(0, '\\\\?x((?:[0-9a-f]{2})*)'\)", re.I)
@@ -89,7 +93,7 @@ class DumpFacts:
     )  # (database, table) -> INSERT statements
     create_tables: int = 0
     extensions: set[str] = field(default_factory=set)
-    icu: bool = False
+    features: set[str] = field(default_factory=set)
     dangers: list[tuple[int, Danger]] = field(default_factory=list)
     headers: dict[str, list[str]] = field(default_factory=dict)
     truncated: str | None = None
@@ -356,4 +360,6 @@ def _created(facts: DumpFacts, sql: bytes) -> None:
         facts.create_tables += 1
     head = sql[:40].upper()
     if b"COLLATION" in head or b"DATABASE" in head:
-        facts.icu = facts.icu or bool(_ICU.search(sql))
+        facts.features |= {"ICU collations"} if _ICU.search(sql) else set()
+    elif _XML.match(sql):
+        facts.features.add("XML")

@@ -99,7 +99,8 @@ _COUNTS: Final = (  # settings that the meaning of what follows hangs on
 )  # fmt: skip
 _LACKS: Final = re.compile(
     r"extension .* is not available|not supported by this build|ICU is not supported"
-    r"|not supported on this platform|compression method .* not supported|locale provider"
+    r"|not supported on this platform|unsupported XML feature"
+    r"|compression method .* not supported|locale provider"
 )
 
 

@@ -188,7 +188,9 @@ def _logical(subject: RestoredPostgres, facts: DumpFacts) -> Iterator[RestoredPo
 def _needs(artifact: Artifact, facts: DumpFacts) -> tuple[PostgresRequest, str]:
     """The server that the backup needs, and the encoding of the database for text that names none."""
     request = PostgresRequest(
-        _target(artifact, facts), extensions=frozenset(facts.extensions - {"plpgsql"}), icu=facts.icu
+        _target(artifact, facts),
+        extensions=frozenset(facts.extensions - {"plpgsql"}),
+        features=frozenset(facts.features),
     )
     return request, facts.encoding if facts.encoding == "SQL_ASCII" else "UTF8"
 

@@ -90,7 +90,9 @@ class Ground:
             artifact = self.newest("postgres")
             facts = recover.read(artifact, self.context())
             request = PostgresRequest(
-                facts.major, extensions=frozenset(facts.extensions - {"plpgsql"}), icu=facts.icu
+                facts.major,
+                extensions=frozenset(facts.extensions - {"plpgsql"}),
+                features=frozenset(facts.features),
             )
             server = self._stack.enter_context(
                 postgres_sandbox(request, self.settings.sandbox, deadline=self.deadline)

@@ -7,9 +7,10 @@ password, limits on memory, disk and time, no way out to a network, and is destr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from ..errors import SandboxError
 from ..model import SandboxInfo, Teardown
@@ -39,13 +40,20 @@ class ServerDied(SandboxError):
         self.log, self.died_with, self.limit = log, exit_code, limit
 
 
+FEATURES: Final[Mapping[str, tuple[bytes, str]]] = {
+    # what a program with it has in its file, and a query that only it answers with a row
+    "ICU collations": (b"ucol_open", "SELECT 1 FROM pg_collation WHERE collprovider = 'i' LIMIT 1"),
+    "XML": (b"xmlNewTextWriterMemory", "SELECT 1 WHERE xml_is_well_formed('<a/>')"),
+}
+
+
 @dataclass(frozen=True)
 class PostgresRequest:
     """What a restore needs of a PostgreSQL server.
 
     `major` is the source's major version (None: unknown, take the newest stable at hand);
     `exact` when no other major will do (base backups). `extensions` are names that must be available;
-    `icu` when a collation or locale provider `icu` is used.
+    `features` are parts that a server may be built without (`FEATURES`).
 
     `data` is an unpacked base backup to start on instead of a fresh cluster (implies `exact`). Its plain
     files are copied; links, its configuration and its recovery signal files are left out. The server
@@ -57,7 +65,7 @@ class PostgresRequest:
     major: int | None = None
     exact: bool = False
     extensions: frozenset[str] = frozenset()
-    icu: bool = False
+    features: frozenset[str] = frozenset()
     data: Path | None = None
     options: tuple[tuple[str, str], ...] = ()
     superuser: str = "postgres"

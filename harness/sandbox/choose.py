@@ -11,7 +11,7 @@ from .. import process
 from ..errors import SandboxError, ToolError
 from ..settings import SandboxSettings
 from . import engine
-from .base import PostgresRequest, RedisRequest
+from .base import FEATURES, PostgresRequest, RedisRequest
 from .binaries import Binaries, postgres_servers, redis_servers
 
 _NEWEST_POSTGRES = 18
@@ -88,9 +88,8 @@ def _lack(server: Binaries, request: PostgresRequest) -> str | None:
     missing = sorted(name for name in request.extensions if not _has_extension(server, name))
     if missing:
         return f"lacks the extension {', '.join(missing)}"
-    if request.icu and not _has_icu(server.server):
-        return "is built without ICU collations"
-    return None
+    without = sorted(name for name in request.features if not _has(server.server, FEATURES[name][0]))
+    return f"is built without {', '.join(without)}" if without else None
 
 
 def _has_extension(server: Binaries, name: str) -> bool:
@@ -114,10 +113,10 @@ def _extensions(server: Binaries) -> tuple[Path, ...]:
 
 
 @lru_cache(maxsize=64)
-def _has_icu(server: Path) -> bool:
-    """Whether the program is linked with ICU (its symbols stand in the file)."""
+def _has(server: Path, symbol: bytes) -> bool:
+    """Whether the program is linked with a library: its symbols stand in the file."""
     with server.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(b"ucol_open") >= 0
+        return content.find(symbol) >= 0
 
 
 def _postgres_image(request: PostgresRequest, settings: SandboxSettings) -> Image | None:
@@ -209,7 +208,7 @@ def no_postgres(request: PostgresRequest, settings: SandboxSettings, looked_at: 
     """The error when no PostgreSQL fits or starts."""
     wanted = f"PostgreSQL {request.major}" if request.major else "PostgreSQL"
     wanted += " or newer" if request.major and not request.exact else ""
-    needs = [f"extension {name}" for name in sorted(request.extensions)] + ["ICU"] * request.icu
+    needs = [f"extension {name}" for name in sorted(request.extensions)] + sorted(request.features)
     if needs:
         wanted += f" with {', '.join(needs)}"
     major = request.major or _NEWEST_POSTGRES

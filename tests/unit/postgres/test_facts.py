@@ -80,7 +80,18 @@ def test_sequences_extensions_inserts_and_icu():
     )
     found = facts(text)
     assert found.sequences == {("", "public.s"): (5, False)}
-    assert (found.extensions, found.icu, found.inserts) == ({"hstore"}, True, {("", "public.t"): 2})
+    assert (found.extensions, found.features) == ({"hstore"}, {"ICU collations"})
+    assert found.inserts == {("", "public.t"): 2}
+
+
+def test_what_needs_xml():
+    table = "CREATE TABLE public.t (\n    a integer,\n    %s\n);\n"
+    for column in ("d xml", '"my doc" xml NOT NULL', "d xml[]"):
+        assert facts(table % column).features == {"XML"}
+    assert facts("CREATE DOMAIN public.doc AS xml;\n").features == {"XML"}
+    for column in ("xml text", "d public.xml_id", "d text DEFAULT ' xml'::text"):
+        assert facts(table % column).features == set()
+    assert facts(TABLE + "INSERT INTO public.t VALUES ('\n    d xml');\n").features == set()
 
 
 def test_indexes_are_planned_only_where_order_does_not_matter():
