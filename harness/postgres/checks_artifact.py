@@ -50,9 +50,9 @@ def statements(self: Check, subject: RestoredPostgres) -> Iterator[Finding]:
     known = {line for line, _ in subject.facts_of_file.dangers}  # said by pg.hostile
     for refused in [f for f in subject.loaded.of_kind("refused") if f.line not in known][:_SHOWN]:
         yield self.finding(refused.what, f"not sent to the server: {refused.why}", observed="refused")
-    unseen = subject.loaded.failure_count - len(subject.loaded.of_kind("error", "refused", "lacking"))
-    if unseen > 0:
-        yield self.finding("the rest", f"{unseen} more statements failed")
+    if unseen := subject.loaded.unrecorded():
+        worst = max((_LIGHT.get(kind, self.severity) for kind in unseen), key=lambda s: s.rank)
+        yield self.finding("the rest", f"{sum(unseen.values())} more statements failed", severity=worst)
 
 
 @check("pg.server-features", proves=Proves.RESTORE, severity=Severity.HIGH, remedy="see the reason")

@@ -28,13 +28,11 @@ from .pool import Connection, Pool, idle
 from .proof import resolve
 from .prover import READ
 
-MAX_FAILURES: Final = 200
 EARLY_BYTES: Final = 1 << 20  # smaller tables are not worth the hand-over to another connection
 # SQLSTATE classes 53 (disk full, out of memory) and 57 (shutdown, the drill's own cancel), 58030 (I/O error)
 _NOT_THE_STATEMENT: Final = ("53", "57", "58030")
 
 _ALTER_ROLE: Final = re.compile(rb'\s*ALTER (?:ROLE|USER) ("[^"]+"|\S+) WITH SUPERUSER ', re.I)
-_VALUES: Final = re.compile(rb"INSERT INTO [^']*?\bVALUES\b", re.I)
 _QUALIFIED: Final = re.compile(rb'COPY ((?:"(?:[^"]|"")+"|[^\s."(]+)\.(?:"(?:[^"]|"")+"|[^\s."(]+))', re.I)
 _OURSELVES: Final = ("CURRENT_USER", "CURRENT_ROLE", "SESSION_USER")
 _WAITS_FOR_NOTHING: Final = (b"SET ", b"SELECT pg_catalog.setval", b"SELECT pg_catalog.lo")
@@ -245,7 +243,7 @@ class Loader:
 
     def _inserted(self, item: Statement, rows: int) -> None:
         if target := patterns.insert_target(item.utf8, item.schema):
-            if not rows and _VALUES.match(item.sql):
+            if not rows and patterns.VALUES.match(item.sql):
                 why = "the server took the INSERT and stored no row"
                 self._record(Failure(item.line, f"INSERT INTO {target}", why, "", "error"))
             key = (self.database, target)
@@ -394,6 +392,4 @@ class Loader:
 
     def _record(self, what: Failure) -> None:
         with self._lock:
-            self.loaded.failure_count += what.kind != "harmless"
-            if len(self.loaded.failures) < MAX_FAILURES or what.kind in ("refused", "lacking"):
-                self.loaded.failures.append(what)
+            self.loaded.record(what)

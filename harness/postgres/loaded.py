@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+from typing import Final
 
 from .failures import Failure
+
+_MOST: Final = 200
 
 
 @dataclass
@@ -16,7 +20,7 @@ class Loaded:
     """
 
     failures: list[Failure] = field(default_factory=list)
-    failure_count: int = 0
+    failed: Counter[tuple[str, str]] = field(default_factory=Counter)  # by kind and type of entry
     statements: int = 0
     copied: dict[int, int] = field(default_factory=dict)  # index into DumpFacts.tables -> rows
     inserted: dict[tuple[str, str], int] = field(default_factory=dict)  # (database, table as written) -> rows
@@ -27,6 +31,17 @@ class Loaded:
     mapped_locales: list[str] = field(default_factory=list)
     databases: list[str] = field(default_factory=list)
     refused: str | None = None  # why the server would not make the database at all
+
+    def record(self, what: Failure) -> None:
+        """Note a failure; of errors, those on the same type of entry are kept up to 200."""
+        alike = (what.kind, what.type)
+        self.failed[alike] += 1
+        if self.failed[alike] <= _MOST or what.kind in ("refused", "lacking"):
+            self.failures.append(what)
+
+    def unrecorded(self) -> dict[str, int]:
+        """Errors that were not kept, by type of entry."""
+        return {type_: n - _MOST for (kind, type_), n in self.failed.items() if kind == "error" and n > _MOST}
 
     def of_kind(self, *kinds: str) -> list[Failure]:
         """The recorded failures of these kinds."""

@@ -107,6 +107,12 @@ def test_statistics_that_an_older_server_does_not_take(judged):  # noqa: F811
     assert verdict is Verdict.PASS, evidence.findings
     [found] = [f for f in evidence.findings if f.check == "pg.statements"]
     assert (found.object, found.severity) == ("STATISTICS DATA public.t", "medium")
+    evidence, verdict = judged(HEAD + T + STATISTICS * 300 + END)  # more than are kept
+    assert verdict is Verdict.PASS, evidence.findings
+    assert {f.severity for f in evidence.findings if f.object == "the rest"} == {"medium"}
+    gone = "ALTER TABLE public.gone ADD COLUMN a int;\n"
+    evidence, verdict = judged(HEAD + T + STATISTICS * 300 + toc("gone", "TABLE", gone) + END)
+    assert verdict is Verdict.FAIL
     evidence, verdict = judged(HEAD + toc("t", "TABLE", "CREATE TABLE public.t (id int);") + STATISTICS + END)
     assert verdict is Verdict.FAIL
     assert "pg.has-content" in failing(evidence)  # they are no rows
