@@ -67,7 +67,7 @@ HIDDEN = function("h(a integer) RETURNS integer IMMUTABLE", "BEGIN RETURN public
 READS = function("f() RETURNS integer", "BEGIN RETURN (SELECT count(*) FROM public.t); END")
 SUMS = "CREATE MATERIALIZED VIEW public.mv AS SELECT public.f() AS x WITH NO DATA;\n"
 W = toc("w", "TABLE", "CREATE TABLE public.w (k integer, v text{});")
-LONG = data("w", *(f"{i}\t{'y' * 100}" for i in range(40000)))  # long enough that t is read back meanwhile
+LONG = data("w", *(f"{i}\t{'y' * 2000}" for i in range(2000)))  # long enough that t is read back meanwhile
 REFRESH = "REFRESH MATERIALIZED VIEW public.mv;\n"
 BEHIND = {
     "refresh": WRITES + W.format("") + T + SUMS + LONG + REFRESH,

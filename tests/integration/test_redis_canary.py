@@ -137,8 +137,10 @@ def test_it_is_removed_when_the_backup_fails(server: Server, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_it_is_removed_when_the_backup_is_stopped(
-    number: signal.Signals, server: Server, tmp_path: Path
+    number: signal.Signals, server: Server, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in the background
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with Wire(redis_address(server)) as wire:
         wire.call("CONFIG", "SET", "rdb-key-save-delay", 50_000)  # 15 s for this data set
         env = {"REDIS_URL": f"unix://{server.unix_socket}", "PW": server.password.reveal()}
