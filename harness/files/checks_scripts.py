@@ -15,15 +15,14 @@ from .layout import is_script
 from .restore import RestoredFiles
 
 _SHELLS = ("bash", "dash", "sh", "ksh")
-_INTERPRETER = re.compile(
-    rb"(ba|da|a|k|mk|pdk|z|c|tc|fi)?sh|busybox|python[\d.]*|pypy\d*|node(js)?|deno|bun|perl[\d.]*|ruby|"
-    rb"php[\d.]*|[gmn]?awk|sed|make|expect|tclsh|lua[\d.]*|pwsh|env|true|false|osascript|Rscript|psql|nix-shell|"
-    rb"uv|npx|tsx|bats|fish|rc|execlineb|with-contenv|jq|ansible-playbook|openrc-run|runscript"
-)
 _NAMED = re.compile(rb"#!\s*(?:\S*/env\s+(?:-S\s+)?)?(?:[\w.+-]*/)*([\w.+-]+)")
-_FOREIGN = re.compile(  # of these, those whose language is another
+_FOREIGN = re.compile(  # interpreters of other languages than sh's
     rb"(z|c|tc|fi)sh|python[\d.]*|pypy\d*|node(js)?|deno|bun|perl[\d.]*|ruby|php[\d.]*|[gmn]?awk|sed|make|expect|"
     rb"tclsh|lua[\d.]*|pwsh|osascript|Rscript|psql|uv|npx|tsx|rc|execlineb|jq|ansible-playbook"
+)
+_INTERPRETER = re.compile(  # those, and what runs a script of sh's
+    rb"(ba|da|a|k|mk|pdk)?sh|busybox|env|true|false|nix-shell|bats|with-contenv|openrc-run|runscript|"
+    + _FOREIGN.pattern
 )
 
 

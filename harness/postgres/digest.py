@@ -27,9 +27,6 @@ from .fingerprint import Connection, own, run, user_schema
 _MAX_COLUMNS: Final = 49  # a function takes 100 arguments, a column up to two
 _MAX_CHAINED: Final = 200  # calls within calls
 _CHUNK_BYTES: Final = 16 << 20
-_MULTIBYTE: Final = frozenset(
-    ("EUC_JP", "EUC_JIS_2004", "EUC_CN", "EUC_KR", "EUC_TW", "JOHAB", "MULE_INTERNAL")
-)
 MAX_LISTED_OBJECTS: Final = 20_000
 
 
@@ -124,11 +121,10 @@ def row_hash(table: Table, key: bytes, encoding: str) -> str:
 
 def _hash(text: str, seed: str, encoding: str) -> str:
     """The same number for the same characters: of their bytes in UTF-8."""
-    if encoding in _MULTIBYTE:  # no text of these holds bytes of UTF-8; a row of one bytea hashes as the text
-        return f"hash_record_extended(ROW(convert_to({text}, 'UTF8')), {seed})"
-    if encoding not in ("UTF8", "SQL_ASCII"):  # SQL_ASCII keeps the server from converting back
-        text = f"convert_from(convert_to({text}, 'UTF8'), 'SQL_ASCII')"
-    return f'hashtextextended({text} COLLATE "C", {seed})'
+    if encoding in ("UTF8", "SQL_ASCII"):
+        return f'hashtextextended({text} COLLATE "C", {seed})'
+    # Bytes of UTF-8 are no text here, and nothing hashes a bytea before 18; a row of one hashes as its text.
+    return f"hash_record_extended(ROW(convert_to({text}, 'UTF8')), {seed})"
 
 
 def digest_sql(table: Table, key: bytes, encoding: str) -> str:

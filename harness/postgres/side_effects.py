@@ -22,9 +22,8 @@ _EVALUATES: Final = re.compile(  # up to where expressions begin
     rb"|CREATE\s+(?:UNIQUE\s+)?INDEX\s",
     re.I | re.S,
 )
-_CALL_OF: Final = re.compile(
-    rb"\." + NAME + rb"\s*\("
-)  # search_path is empty: users' functions have a schema
+# The search_path is empty: users' functions have a schema.
+_CALL_OF: Final = re.compile(rb"\." + NAME + rb"\s*\(")
 
 
 def may_write(statement: bytes) -> bool:
