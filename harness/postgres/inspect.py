@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Final
@@ -14,41 +15,73 @@ from ..component import DrillContext, Inspection
 from ..errors import ArtifactError
 from ..model import Artifact
 from ..stream import Stream, open_file
-from .facts import DumpFacts, read_facts
+from .dump import Copy, read_dump
+from .facts import DumpFacts, noted, read_facts
 from .physical import inspect_physical
-from .reading import Beside, ByTheLoad
+from .reading import Reading
 from .source import ARCHIVES, counted, pg_restore_for, sha256_of, sql_text
 
-BESIDE_BYTES: Final = 16 << 20  # a backup smaller than that is read within half a second
+BY_LOAD_BYTES: Final = 16 << 20  # a backup smaller than that is read within half a second
 _CREATED: Final = re.compile(r"^; Archive created at (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", re.M)
 
 
 def inspect(artifact: Artifact, ctx: DrillContext) -> Inspection:
     """One pass over the whole backup. Damage is kept in the facts, not raised.
 
-    Of a large backup only what comes before the rows; `rest` goes on with it while it is restored.
+    Of a large backup only what comes before the rows; the restore reads on (`rest`).
     Raises ToolError when an archive needs a pg_restore that is not here.
     """
     if artifact.format == "physical":
         return inspect_physical(artifact, ctx)
-    if artifact.bytes >= BESIDE_BYTES:
+    if artifact.bytes >= BY_LOAD_BYTES:
         # a cluster's databases may each need something else of the server: read it whole first
         if artifact.format == "plain":
-            beside = Beside(artifact, ctx, lambda facts, sha256: _inspection(artifact, ctx, facts, sha256))
-            return _begun(artifact, beside.facts, beside)
+            return _plain_by_load(artifact, ctx)
         if artifact.format in ARCHIVES and (schema := _schema(artifact, ctx)):
             sha256 = _aside(lambda: sha256_of(artifact.path))
-            by_load = ByTheLoad(
-                schema,
-                lambda facts: _inspection(artifact, ctx, facts, sha256.result()),
-                lambda: _read(artifact, ctx),
+            return _begun(
+                artifact,
+                Reading(
+                    schema,
+                    True,
+                    lambda: sql_text(artifact, ctx, "restore"),
+                    lambda facts: _inspection(artifact, ctx, facts, sha256.result()),
+                    lambda: _read(artifact, ctx),
+                ),
             )
-            return _begun(artifact, by_load.facts, by_load)
     return _read(artifact, ctx)
 
 
-def _begun(artifact: Artifact, facts: DumpFacts, rest: Beside | ByTheLoad) -> Inspection:
-    return Inspection(artifact, sha256="", restorable=True, facts=facts, rest=rest)
+def _begun(artifact: Artifact, reading: Reading) -> Inspection:
+    return Inspection(artifact, sha256="", restorable=True, facts=reading.facts, rest=reading)
+
+
+def _plain_by_load(artifact: Artifact, ctx: DrillContext) -> Inspection:
+    """A plain dump up to its first rows; whole where it has none."""
+    head = DumpFacts()
+    with open_file(artifact.path) as file, contextlib.suppress(ArtifactError):  # kept in the facts
+        stream = Stream(file, artifact.path, artifact.packing)
+        for item in noted(read_dump(counted(stream, artifact, ctx, "inspect")), head):
+            if isinstance(item, Copy):
+                break
+        else:
+            head.trailing = stream.trailing_bytes
+            return _inspection(artifact, ctx, head, stream.sha256)
+    if head.problem:
+        return _inspection(artifact, ctx, head, "")
+    streams: list[Stream] = []
+
+    @contextlib.contextmanager
+    def text() -> Iterator[Iterator[bytes]]:
+        with open_file(artifact.path) as file:
+            streams[:] = [Stream(file, artifact.path, artifact.packing)]
+            yield counted(streams[0], artifact, ctx, "restore")
+
+    def whole(facts: DumpFacts) -> Inspection:
+        facts.trailing = streams[0].trailing_bytes
+        return _inspection(artifact, ctx, facts, streams[0].sha256)
+
+    return _begun(artifact, Reading(head, False, text, whole, lambda: _read(artifact, ctx)))
 
 
 def _schema(artifact: Artifact, ctx: DrillContext) -> DumpFacts | None:

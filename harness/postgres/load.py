@@ -7,6 +7,7 @@ the rest. Indexes and keys of a large table are built by other connections as so
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import threading
@@ -17,7 +18,7 @@ from typing import Final
 import psycopg
 from psycopg import errors, sql
 
-from . import patterns, placeholders, together
+from . import copying, patterns, placeholders, together
 from .dump import Copy, Item, Known, Meta, Statement, read_dump
 from .early import EarlyBuilds, Filled
 from .facts import TEXT_COPY, DumpFacts
@@ -33,7 +34,6 @@ EARLY_BYTES: Final = 1 << 20  # smaller tables are not worth the hand-over to an
 _NOT_THE_STATEMENT: Final = ("53", "57", "58030")
 
 _ALTER_ROLE: Final = re.compile(rb'\s*ALTER (?:ROLE|USER) ("[^"]+"|\S+) WITH SUPERUSER ', re.I)
-_QUALIFIED: Final = re.compile(rb'COPY ((?:"(?:[^"]|"")+"|[^\s."(]+)\.(?:"(?:[^"]|"")+"|[^\s."(]+))', re.I)
 _OURSELVES: Final = ("CURRENT_USER", "CURRENT_ROLE", "SESSION_USER")
 _WAITS_FOR_NOTHING: Final = (b"SET ", b"SELECT pg_catalog.setval", b"SELECT pg_catalog.lo")
 
@@ -43,14 +43,15 @@ class Loader:
     """One load into one sandbox: the open connection, and what was done so far.
 
     `connect(database)` opens a superuser connection in autocommit; `home` is the database that a dump
-    without `\\connect` goes to. `facts` is what is known of the text by now, `plan()` the same once
-    somebody has read it to its end. `on_rows(block)` is called for a table whose rows are in, as one
-    piece of the pool's work; `forget(block)` when more rows for its table follow. Close with `close()`.
+    without `\\connect` goes to. `facts` is what is known of the text before, `so_far` what `run` has met of
+    it, `plan()` the same once all of it is known. `on_rows(block)` is called for a table whose rows are in,
+    as one piece of the pool's work; `forget(block)` when more rows for it follow. Close with `close()`.
     """
 
     connect: Callable[[str], Connection]
     home: str
     facts: DumpFacts = field(default_factory=DumpFacts)
+    so_far: DumpFacts = field(default_factory=DumpFacts)
     plan: Callable[[], DumpFacts | None] = lambda: None
     pool: Pool | None = None
     on_rows: Callable[[int], None] | None = None
@@ -62,7 +63,7 @@ class Loader:
         self._conn: Connection | None = None
         self._batch = together.Batch()
         self._copies = 0
-        self._early = EarlyBuilds(self.pool, self.plan, self.on_rows) if self.pool else None
+        self._early = EarlyBuilds(self.pool, self.plan, self.so_far, self.on_rows) if self.pool else None
         self._lock = threading.Lock()
         self._named = ""  # the database as the text names it
         self._filled: dict[tuple[str, str | None, str], list[int]] = {}  # (database, table) -> its COPYs
@@ -90,6 +91,8 @@ class Loader:
                         self._switch(target, item.line)
                         self._named = target
         self._begin()
+        if self._early and idle(self.conn):
+            self._early.read()
         self._flush()
         self.settle()
 
@@ -151,9 +154,12 @@ class Loader:
             self._flush()
             self._refuse(item, danger.message)
             return
-        if patterns.built_on(item.sql) is not None:
-            if self._early and self._early.takes(self._named, item):
-                return
+        if (table := patterns.built_on(item.sql)) is not None:
+            if self._early and self._early.large(self._named, table.encode()):
+                self._flush()
+                if self._early.takes(self._named, item):
+                    return
+                self.settle()
         elif self._early and self._added(self._early, item):
             return
         elif self._early and self._early.busy and not item.sql.startswith(_WAITS_FOR_NOTHING):
@@ -271,7 +277,7 @@ class Loader:
             self.settle()
             for earlier in again if self.forget else ():
                 self.forget(earlier)  # type: ignore[misc]
-        first = self._first_rows(item)
+        first = copying.first_rows(item.data, EARLY_BYTES)
         large = not again and sum(map(len, first)) >= EARLY_BYTES and bool(TEXT_COPY.search(item.sql))
         again.append(index)
         later = 0
@@ -285,7 +291,7 @@ class Loader:
 
         for _ in range(3):
             try:
-                self.loaded.copied[index] = self._send_rows(item.sql, rows(), large)
+                self.loaded.copied[index] = self._send_rows(index, item, rows(), large)
             except psycopg.Error as error:
                 self._alive(error)
                 if self._placeholder(error) and not later:
@@ -295,54 +301,47 @@ class Loader:
             break
         if item.schema is None and (place := resolve(self.conn, sql.Identifier(item.table).as_string())):
             self.loaded.into[index] = place
-        if self._early and idle(self.conn) and (named := _QUALIFIED.match(item.sql)):
+        if self._early and idle(self.conn) and (named := copying.QUALIFIED.match(item.sql)):
             self._early.filled(Filled(index, self._named, self.database, named[1], large))
 
-    def _first_rows(self, item: Copy) -> list[bytes]:
-        """As many rows as tell whether the table is large."""
-        first: list[bytes] = []
-        size = 0
-        for block in item.data if EARLY_BYTES else ():
-            first.append(block)
-            size += len(block)
-            if size >= EARLY_BYTES:
-                break
-        return first
+    def _send_rows(self, index: int, item: Copy, rows: Iterable[bytes], large: bool) -> int:
+        """Rows the server took. A large table gets as many connections as there are idle cores."""
+        named = copying.QUALIFIED.match(item.sql)
+        if not (named and large and self._untouched()):
+            return copying.send(self.conn, item.sql, rows)
+        with contextlib.ExitStack() as opened:
+            if shared := self._others(opened, named[1], item.columns):
+                oid, others = shared
+                taken, self.loaded.shared[index] = copying.share(
+                    self.conn, others, named[1], item.sql, rows, oid
+                )
+                return taken
+        return copying.send(self.conn, item.sql, rows, emptied=copying.empty_first(self.conn, named[1]))
 
-    def _send_rows(self, statement: bytes, rows: Iterable[bytes], large: bool) -> int:
-        """Rows the server took. A large table is emptied first in the same transaction: no WAL, no later
-        visibility checks (PostgreSQL: wal_level minimal, COPY ... FREEZE)."""
-        frozen = large and self._truncate(statement)
+    def _others(
+        self, opened: contextlib.ExitStack, table: bytes, columns: tuple[str, ...]
+    ) -> tuple[int, list[Connection]] | None:
+        """Connections that may fill a table together, and its OID; None where one does it alone."""
+        ways = 1 + self.pool.idle() if self.pool else 1
         try:
-            with self.conn.cursor() as cursor:
-                with cursor.copy(statement + b" WITH (FREEZE true)" if frozen else statement) as copy:
-                    for block in rows:
-                        copy.write(block)
-                taken = cursor.rowcount
-            if frozen:
-                self.conn.execute("COMMIT")
-            return taken
-        finally:
-            if frozen and not self.conn.closed and not idle(self.conn):
-                self.conn.execute("ROLLBACK")
+            oid = copying.any_order(self.conn, table, columns) if ways > 1 else None
+            if oid is None:
+                return None
+            others = [opened.enter_context(self.connect(self.database)) for _ in range(ways)]
+            copying.like(self.conn, others)
+        except psycopg.Error as error:
+            self._alive(error)
+            return None
+        return oid, others
 
-    def _truncate(self, statement: bytes) -> bool:
-        named = _QUALIFIED.match(statement)
-        if named is None or not idle(self.conn):
+    def _untouched(self) -> bool:
+        """Whether no table of this database can hold rows but such as COPY named."""
+        if not idle(self.conn):
             return False
         if any(database == self.database for database, _ in self._written):
             return False  # the file mixes INSERT and COPY: a table may hold rows already
-        if any(schema is None for database, schema, _ in self._filled if database == self._named):
-            return False  # and so it may where only a search_path tells which table rows went to
-        try:
-            self.conn.execute("BEGIN")
-            if self._send(b"SELECT FROM ONLY " + named[1] + b" LIMIT 1"):
-                raise psycopg.DataError("rows came through a partitioned table above")
-            self._send(b"TRUNCATE ONLY " + named[1])
-        except psycopg.Error:  # a partitioned or foreign table, a view: the plain way
-            self.conn.execute("ROLLBACK")
-            return False
-        return True
+        # and so it may where only a search_path tells which table rows went to
+        return not any(schema is None for database, schema, _ in self._filled if database == self._named)
 
     def _create_database(self, item: Statement) -> None:
         """As written; where the sandbox lacks the locale, with the sandbox's own and a note of it."""

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
+from .copying import Sent
 from .failures import Failure
 
 _MOST: Final = 200
@@ -23,6 +24,7 @@ class Loaded:
     failed: Counter[tuple[str, str]] = field(default_factory=Counter)  # by kind and type of entry
     statements: int = 0
     copied: dict[int, int] = field(default_factory=dict)  # index into DumpFacts.tables -> rows
+    shared: dict[int, Sent] = field(default_factory=dict)  # those that several connections filled
     inserted: dict[tuple[str, str], int] = field(default_factory=dict)  # (database, table as written) -> rows
     places: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     into: dict[int, tuple[str, str]] = field(default_factory=dict)  # index into DumpFacts.tables

@@ -54,6 +54,12 @@ class Pool:
                 with self._lock:
                     self._idle[database].append(conn)
 
+    def idle(self) -> int:
+        """How many cores have no work of the pool's, but for the caller's own; at most eight."""
+        with self._lock:
+            busy = sum(not one.done() for pending in self._pending.values() for one in pending)
+        return max(0, min(8, len(os.sched_getaffinity(0))) - 1 - busy)
+
     def submit(self, kind: str, work: Callable[[], None]) -> None:
         """Run `work` as soon as a thread is free; what it raises comes out of `wait()` for its kind."""
         with self._lock:

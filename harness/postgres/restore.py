@@ -276,13 +276,17 @@ def _load(subject: RestoredPostgres, server: Server, known: DumpFacts, reading: 
             with _stage(subject, "globals"):
                 subject.global_roles = _globals(subject, opened)
         prover = Prover(server, pool, facts, plan, subject.loaded, HOME, subject.rows)
-        loader = Loader(opened, HOME, known, plan, pool, prover.early, prover.forget, loaded=subject.loaded)
+        loader = Loader(
+            opened, HOME, known, facts, plan, pool, prover.early, prover.forget, loaded=subject.loaded
+        )
         try:
-            with _stage(subject, "restore"), source.sql_text(subject.artifact, ctx, "restore") as text:
+            with _stage(subject, "restore"):
                 if reading:
-                    loader.run(_while_whole(text, reading), reading.noted)
+                    with reading.text() as text:
+                        loader.run(text, reading.noted)
                 else:
-                    loader.run(text)
+                    with source.sql_text(subject.artifact, ctx, "restore") as text:
+                        loader.run(text)
         except ArtifactError as problem:
             subject.problem = problem
             loader.settle()
@@ -308,12 +312,6 @@ def _load(subject: RestoredPostgres, server: Server, known: DumpFacts, reading: 
         pool.close()
     if late.is_set():
         raise SandboxError("the drill ran out of time", remedy="raise sandbox.timeout in provado.yaml")
-
-
-def _while_whole(text: Iterator[bytes], reading: Reading) -> Iterator[bytes]:
-    for block in text:
-        reading.going()
-        yield block
 
 
 def _ended(server: Server, error: psycopg.Error) -> SandboxError:

@@ -54,6 +54,38 @@ class Multiset:
         return (self.hashes - other.hashes).total()
 
 
+@dataclass
+class Unordered:
+    """Rows whatever their order: how many, and the sum of the 64-bit hashes of their COPY text."""
+
+    rows: int = 0
+    total: int = 0
+
+    def add(self, text: bytes) -> None:
+        """Add COPY text that ends where a row ends; the last row of all may lack its newline."""
+        found = text.split(b"\n")
+        if not found[-1]:
+            found.pop()
+        self.rows += len(found)
+        self.total += sum(map(xxhash.xxh3_64_intdigest, found))
+
+
+def whole_rows(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """COPY text that comes in blocks, cut where rows end. A newline behind a backslash may be a value's."""
+    left = b""
+    for block in blocks:
+        end = len(block)
+        while (end := block.rfind(b"\n", 0, end)) >= 0 and (block[end - 1 : end] or left[-1:]) == b"\\":
+            pass
+        if end < 0:
+            left += block
+            continue
+        yield b"".join((left, memoryview(block)[: end + 1]))
+        left = block[end + 1 :]
+    if left:
+        yield left
+
+
 def lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
     """The lines of text that comes in blocks."""
     rest = b""

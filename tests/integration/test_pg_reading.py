@@ -1,4 +1,4 @@
-"""Backups that are read beside their restore are judged as those that are read before it."""
+"""Backups that only their restore reads are judged as those that are read before it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import gzip
 import importlib
 import json
 import os
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -31,8 +30,8 @@ DAILY = sorted((FIXTURES / "backups").glob("*daily*.sql.gz"))[-1]
 
 
 @pytest.fixture
-def beside(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(INSPECT, "BESIDE_BYTES", 0)
+def by_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(INSPECT, "BY_LOAD_BYTES", 0)
 
 
 def _artifact(path: Path, **more: object) -> Artifact:
@@ -56,7 +55,7 @@ def _told(evidence: Evidence) -> dict[str, object]:
 def _both(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> tuple[Evidence, Evidence]:
     settings = load_settings(None, {})
     before = drill(artifact, settings)
-    monkeypatch.setattr(INSPECT, "BESIDE_BYTES", 0)
+    monkeypatch.setattr(INSPECT, "BY_LOAD_BYTES", 0)
     return before, drill(artifact, settings)
 
 
@@ -96,7 +95,7 @@ def test_broken_backups_are_told_alike(family: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_text_that_needs_another_server_than_it_began_with_is_restored_again(
-    beside: None, tmp_path: Path
+    by_load: None, tmp_path: Path
 ) -> None:
     backup = tmp_path / "late.sql"
     backup.write_text(
@@ -109,7 +108,7 @@ def test_text_that_needs_another_server_than_it_began_with_is_restored_again(
     assert evidence.measured.rows == 2
 
 
-def test_damage_found_beside_stops_the_restore(beside: None, tmp_path: Path) -> None:
+def test_damage_found_by_the_load_leaves_nothing_restored(by_load: None, tmp_path: Path) -> None:
     whole = gzip.decompress(DAILY.read_bytes())
     backup = tmp_path / "email-gateway-daily-20260101-020000.sql.gz"
     backup.write_bytes(gzip.compress(whole[: len(whole) * 2 // 3]))
@@ -121,7 +120,7 @@ def test_damage_found_beside_stops_the_restore(beside: None, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("format", ["plain", "custom"])
 def test_the_file_is_judged_where_no_server_serves_it(
-    format: str, beside: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    format: str, by_load: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     artifact = _artifact(_dump(tmp_path) if format == "custom" else DAILY, manifest=None)
 
@@ -136,7 +135,7 @@ def test_the_file_is_judged_where_no_server_serves_it(
     assert [c for c in evidence.checks if c.proves is Proves.FILE and c.status is Status.PASS]
 
 
-def test_a_drill_that_ends_early_ends_the_reading(beside: None, tmp_path: Path) -> None:
+def test_no_more_is_read_before_the_restore_than_it_needs(by_load: None, tmp_path: Path) -> None:
     backup = tmp_path / "big.sql"
     with backup.open("w") as file:
         file.write("CREATE TABLE public.t (v text);\nCOPY public.t (v) FROM stdin;\n")
@@ -152,12 +151,10 @@ def test_a_drill_that_ends_early_ends_the_reading(beside: None, tmp_path: Path) 
     )
     begun = COMPONENT.inspect(_artifact(backup), ctx)
     assert begun.rest is not None
-    begun.rest.stop()
-    assert read[-1] < backup.stat().st_size / 2
-    assert not [t for t in threading.enumerate() if t.name == "provado-read"]
+    assert read[-1] < backup.stat().st_size / 20
 
 
-def test_the_deadline_ends_the_reading(beside: None, tmp_path: Path) -> None:
+def test_the_deadline_ends_the_reading(by_load: None, tmp_path: Path) -> None:
     ctx = DrillContext(load_settings(None, {}), tmp_path, time.monotonic() - 1)
     with pytest.raises(ToolError, match="out of time"):
         inspected(COMPONENT, _artifact(DAILY), ctx)
