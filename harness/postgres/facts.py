@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -14,7 +16,8 @@ import xxhash
 from ..errors import ArtifactError
 from ..model import Severity
 from . import patterns
-from .dump import Copy, Entry, Header, Item, Meta, Statement, read_dump
+from .apart import Apart
+from .dump import Copy, Entry, Header, Item, Known, Meta, Statement, read_dump
 from .hostile import (
     BEFORE_CONNECT,
     POWER,
@@ -52,6 +55,9 @@ _FILTERED: Final = re.compile(rb"\bFROM\s+STDIN\b.*\bWHERE\b", re.I | re.S)
 _LEFT_OUT: Final = Danger(
     "condition", "leaves out rows of the file by a condition; pg_dump writes none", Severity.HIGH, False
 )
+
+
+_UNREAD: Final = Entry("", "", None, None, 0, data=True)
 
 
 @dataclass(frozen=True)
@@ -177,7 +183,13 @@ def read_facts(blocks: Iterable[bytes]) -> DumpFacts:
     return facts
 
 
-def noted(items: Iterable[Item], facts: DumpFacts) -> Iterator[Item]:
+def ahead(facts: DumpFacts) -> Iterator[Known | None]:
+    """What an earlier pass has found of each COPY."""
+    yield from (Known(table.bytes, table.rows) for table in facts.tables)
+    yield from itertools.repeat(None)
+
+
+def noted(items: Iterable[Item | Apart], facts: DumpFacts) -> Iterator[Item | Apart]:
     """The items as they come, with what they say kept in `facts`: rows of a COPY once they were read on.
 
     Raises ArtifactError where `items` does, with the reason kept in `problem`.
@@ -198,6 +210,11 @@ def noted(items: Iterable[Item], facts: DumpFacts) -> Iterator[Item]:
                 facts.tables.append(_copied(item, state.database, digest.hexdigest()))
                 facts.statements += 1
                 _followed(facts, state, item.entry)
+            elif isinstance(item, Apart):
+                _followed(facts, state, None)
+                _parts(facts, item, state.database)
+                facts.unsettled = facts.unsettled or state.fires
+                yield item
             else:
                 _note(facts, item, state)
                 yield item
@@ -206,6 +223,20 @@ def noted(items: Iterable[Item], facts: DumpFacts) -> Iterator[Item]:
         raise
     finally:
         _conclude(facts, state)
+
+
+def _parts(facts: DumpFacts, item: Apart, database: str) -> None:
+    """Keep the places of tables that are read at once, each to be filled when its rows were."""
+
+    def note(table: int, entry: int, copy: Copy, digest: str) -> None:
+        facts.tables[table] = _copied(copy, database, digest)
+        facts.entries[entry] = (database, copy.entry or _UNREAD)
+
+    for part in item.parts:
+        part.told = functools.partial(note, len(facts.tables), len(facts.entries))
+        facts.tables.append(TableData(database, None, "", (), 0, 0, "", 0, whole=False, text=False))
+        facts.entries.append((database, _UNREAD))
+    facts.statements += len(item.parts)
 
 
 def _note(facts: DumpFacts, item: Entry | Header | Meta | Statement, state: _State) -> None:

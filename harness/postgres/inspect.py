@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Final
@@ -15,11 +15,13 @@ from ..component import DrillContext, Inspection
 from ..errors import ArtifactError
 from ..model import Artifact
 from ..stream import Stream, open_file
-from .dump import Copy, read_dump
+from .apart import Apart, in_parts, split
+from .contents import listed
+from .dump import Copy, Item, read_dump
 from .facts import DumpFacts, noted, read_facts
 from .physical import inspect_physical
 from .reading import Reading
-from .source import ARCHIVES, counted, pg_restore_for, sha256_of, sql_text
+from .source import ARCHIVES, counted, entries_text, pg_restore_for, sha256_of, sql_text
 
 BY_LOAD_BYTES: Final = 16 << 20  # a backup smaller than that is read within half a second
 _CREATED: Final = re.compile(r"^; Archive created at (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", re.M)
@@ -44,7 +46,7 @@ def inspect(artifact: Artifact, ctx: DrillContext) -> Inspection:
                 Reading(
                     schema,
                     True,
-                    lambda: sql_text(artifact, ctx, "restore"),
+                    lambda: _archive_items(artifact, ctx),
                     lambda facts: _inspection(artifact, ctx, facts, sha256.result()),
                     lambda: _read(artifact, ctx),
                 ),
@@ -71,17 +73,26 @@ def _plain_by_load(artifact: Artifact, ctx: DrillContext) -> Inspection:
         return _inspection(artifact, ctx, head, "")
     streams: list[Stream] = []
 
-    @contextlib.contextmanager
-    def text() -> Iterator[Iterator[bytes]]:
+    def items() -> Generator[Item, None, None]:
         with open_file(artifact.path) as file:
             streams[:] = [Stream(file, artifact.path, artifact.packing)]
-            yield counted(streams[0], artifact, ctx, "restore")
+            yield from read_dump(counted(streams[0], artifact, ctx, "restore"))
 
     def whole(facts: DumpFacts) -> Inspection:
         facts.trailing = streams[0].trailing_bytes
         return _inspection(artifact, ctx, facts, streams[0].sha256)
 
-    return _begun(artifact, Reading(head, False, text, whole, lambda: _read(artifact, ctx)))
+    return _begun(artifact, Reading(head, False, items, whole, lambda: _read(artifact, ctx)))
+
+
+def _archive_items(artifact: Artifact, ctx: DrillContext) -> Generator[Item | Apart, None, None]:
+    """The items of an archive: by several readers where it holds several large tables."""
+    parts = split(listed(artifact, ctx.scratch)) if artifact.format != "tar" else None
+    if parts:
+        yield from in_parts(parts, entries_text(artifact, ctx, "restore"))
+        return
+    with sql_text(artifact, ctx, "restore") as text:
+        yield from read_dump(text)
 
 
 def _schema(artifact: Artifact, ctx: DrillContext) -> DumpFacts | None:

@@ -8,8 +8,6 @@ the rest. Indexes and keys of a large table are built by other connections as so
 from __future__ import annotations
 
 import contextlib
-import itertools
-import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -18,11 +16,12 @@ from typing import Final
 import psycopg
 from psycopg import errors, sql
 
-from . import copying, patterns, placeholders, together
-from .dump import Copy, Item, Known, Meta, Statement, read_dump
+from . import admission, apart, copying, patterns, placeholders, together
+from .apart import Apart
+from .dump import Copy, Item, Meta, Statement
 from .early import EarlyBuilds, Filled
 from .facts import TEXT_COPY, DumpFacts
-from .failures import Failure, failure, label
+from .failures import Failure, failure, label, lacked
 from .hostile import classify, classify_insert
 from .loaded import Loaded
 from .pool import Connection, Pool, idle
@@ -33,8 +32,6 @@ EARLY_BYTES: Final = 1 << 20  # smaller tables are not worth the hand-over to an
 # SQLSTATE classes 53 (disk full, out of memory) and 57 (shutdown, the drill's own cancel), 58030 (I/O error)
 _NOT_THE_STATEMENT: Final = ("53", "57", "58030")
 
-_ALTER_ROLE: Final = re.compile(rb'\s*ALTER (?:ROLE|USER) ("[^"]+"|\S+) WITH SUPERUSER ', re.I)
-_OURSELVES: Final = ("CURRENT_USER", "CURRENT_ROLE", "SESSION_USER")
 _WAITS_FOR_NOTHING: Final = (b"SET ", b"SELECT pg_catalog.setval", b"SELECT pg_catalog.lo")
 
 
@@ -69,12 +66,9 @@ class Loader:
         self._filled: dict[tuple[str, str | None, str], list[int]] = {}  # (database, table) -> its COPYs
         self._written: set[tuple[str, str]] = set()
 
-    def run(self, blocks: Iterable[bytes], noted: Callable[[Iterator[Item]], Iterator[Item]] = iter) -> None:
-        """Send everything in the SQL text; `noted` sees every item on its way.
-
-        Raises ArtifactError where the text cannot be read on.
-        """
-        for item in noted(read_dump(blocks, self._known())):
+    def run(self, items: Iterable[Item | Apart]) -> None:
+        """Send everything in the SQL text. Raises ArtifactError where the text cannot be read on."""
+        for item in items:
             self._begin()
             match item:
                 case Statement():
@@ -84,6 +78,10 @@ class Loader:
                     self._flush()
                     self._copy(item)
                     self.loaded.statements += 1
+                case Apart():
+                    self._flush()
+                    self._apart(item)
+                    self.loaded.statements += len(item.parts)
                 case Meta():
                     self._flush()
                     if target := patterns.connect_target(item.text):
@@ -99,12 +97,6 @@ class Loader:
     def _begin(self) -> None:
         if self._early and self._early.waiting and idle(self.conn):
             self._early.begin()
-
-    def _known(self) -> Iterator[Known | None]:
-        """What another pass has found of each COPY by the time we come to it."""
-        for index in itertools.count():
-            ahead = self.facts.tables[index] if index < len(self.facts.tables) else None
-            yield Known(ahead.bytes, ahead.rows) if ahead else None
 
     def settle(self) -> None:
         """Wait for what other connections do; what they could not do is tried in its order."""
@@ -178,7 +170,7 @@ class Loader:
             self._refuse(item, "drops a database that the backup does not create")
         elif name := patterns.created_tablespace(item.utf8):
             self._create_tablespace(name, item)
-        elif self._locks_out(item):
+        elif admission.locks_out(self.conn, item):
             self._refuse(item, "the drill's own superuser keeps its password and rights", "harmless")
         else:
             self._execute(item)
@@ -194,7 +186,7 @@ class Loader:
                 self._record(failure(item.line, item.entry, item.sql, error))
                 return
             self._inserted(item, rows)
-            self._keep_admission(item.sql)
+            admission.keep(self.conn, item.sql)
             return
 
     def _added(self, early: EarlyBuilds, item: Statement) -> bool:
@@ -214,18 +206,6 @@ class Loader:
             return False
         early.added(self.database, *named, item)
         return True
-
-    def _locks_out(self, item: Statement) -> bool:
-        """Whether a statement takes rights from the role that restores (pg_dumpall never does)."""
-        ours = patterns.altered_role(item.utf8) in (self.conn.info.user, *_OURSELVES)
-        return ours and not _ALTER_ROLE.match(item.sql)
-
-    def _keep_admission(self, statement: bytes) -> None:
-        """Globals set the password of the source's superuser, often ours by name: our own is put back."""
-        found, info = _ALTER_ROLE.match(statement), self.conn.info
-        if found and found[1].strip(b'"').decode("utf-8", "replace") == info.user:
-            again = sql.SQL("ALTER ROLE {} SUPERUSER LOGIN PASSWORD {} VALID UNTIL 'infinity'")
-            self.conn.execute(again.format(sql.Identifier(info.user), sql.Literal(info.password)))
 
     def _send(self, statement: bytes) -> int:
         with self.conn.cursor() as cursor:
@@ -303,6 +283,32 @@ class Loader:
             self.loaded.into[index] = place
         if self._early and idle(self.conn) and (named := copying.QUALIFIED.match(item.sql)):
             self._early.filled(Filled(index, self._named, self.database, named[1], large))
+
+    def _apart(self, item: Apart) -> None:
+        first, self._copies = self._copies, self._copies + len(item.parts)
+
+        def lacks(error: psycopg.Error) -> bool:
+            self._alive(error)
+            with self._lock:  # another part may have made it just now
+                return self._placeholder(error) or lacked(error) is not None
+
+        def done(number: int, copy: Copy, outcome: int | psycopg.Error) -> None:
+            index, table = first + number, copying.QUALIFIED.match(copy.sql)
+            if isinstance(outcome, psycopg.Error):
+                self._record(failure(copy.line, copy.entry, copy.sql, outcome))
+                return
+            with self._lock:
+                self.loaded.copied[index] = outcome
+                self._filled[self._named, copy.schema, copy.table] = [index]
+                if self._early and table:
+                    self._early.filled(Filled(index, self._named, self.database, table[1], large=True))
+                    self._early.begin()
+
+        assert self.pool  # noqa: S101 - archives are read in parts only where there is one
+        apart.load(item, self.pool, self.conn, self._again, lacks, done, empty=self._untouched())
+
+    def _again(self) -> Connection:
+        return self.connect(self.database)
 
     def _send_rows(self, index: int, item: Copy, rows: Iterable[bytes], large: bool) -> int:
         """Rows the server took. A large table gets as many connections as there are idle cores."""

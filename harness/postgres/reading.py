@@ -6,12 +6,13 @@ says is the same as after an inspection of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+import contextlib
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
 from ..component import Inspection
 from ..errors import ArtifactError
+from .apart import Apart
 from .dump import Item
 from .facts import DumpFacts, noted
 
@@ -19,12 +20,12 @@ from .facts import DumpFacts, noted
 @dataclass
 class Reading:
     """A reading that the load does. `head` is what is known before; `planned` tells that it holds all that
-    is built upon rows. `text()` opens the backup's text, `whole(facts)` makes the inspection of what was
+    is built upon rows. `read()` gives the backup's items, `whole(facts)` makes the inspection of what was
     read, `inspect()` reads the backup where nothing was loaded. `facts` fill up."""
 
     head: DumpFacts
     planned: bool
-    text: Callable[[], AbstractContextManager[Iterator[bytes]]]
+    read: Callable[[], Generator[Item | Apart, None, None]]
     whole: Callable[[DumpFacts], Inspection]
     inspect: Callable[[], Inspection]
     facts: DumpFacts = field(default_factory=DumpFacts)
@@ -37,10 +38,11 @@ class Reading:
             return self.facts
         return self.head if self.planned else None
 
-    def noted(self, items: Iterator[Item]) -> Iterator[Item]:
-        """The items, with what they say kept in `facts`."""
+    def items(self) -> Generator[Item | Apart, None, None]:
+        """The backup's items, with what they say kept in `facts`."""
         try:
-            yield from noted(items, self.facts)
+            with contextlib.closing(self.read()) as items:
+                yield from noted(items, self.facts)
         except ArtifactError:
             self._complete = True
             raise

@@ -24,7 +24,8 @@ from ..sandbox import PostgresRequest, Server, postgres_sandbox
 from ..settings import Settings
 from . import source, target
 from .byte_order import ByteOrder
-from .facts import DumpFacts
+from .dump import read_dump
+from .facts import DumpFacts, ahead
 from .load import Loader
 from .loaded import Loaded
 from .physical import UNPACKED, BaseBackup
@@ -282,11 +283,11 @@ def _load(subject: RestoredPostgres, server: Server, known: DumpFacts, reading: 
         try:
             with _stage(subject, "restore"):
                 if reading:
-                    with reading.text() as text:
-                        loader.run(text, reading.noted)
+                    with contextlib.closing(reading.items()) as items:
+                        loader.run(items)
                 else:
                     with source.sql_text(subject.artifact, ctx, "restore") as text:
-                        loader.run(text)
+                        loader.run(read_dump(text, ahead(facts)))
         except ArtifactError as problem:
             subject.problem = problem
             loader.settle()
@@ -346,7 +347,7 @@ def _globals(subject: RestoredPostgres, opened: Any) -> Loaded:
     try:
         packing, _ = sniff(path)
         with open_file(path) as file:
-            loader.run(Stream(file, path, packing))
+            loader.run(read_dump(Stream(file, path, packing)))
     finally:
         loader.close()
     return loader.loaded

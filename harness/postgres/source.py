@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import re
 import select
 import tarfile
@@ -140,10 +141,37 @@ def _in_time(ctx: DrillContext) -> None:
         raise ToolError("the drill ran out of time", remedy="raise sandbox.timeout in provado.yaml")
 
 
+def entries_text(
+    artifact: Artifact, ctx: DrillContext, stage: str
+) -> Callable[[tuple[int, ...], bool], contextlib.AbstractContextManager[Iterator[bytes]]]:
+    """What opens the text of some entries of an archive, by number, in that order; with `create` also what
+    makes the database. Several may be open at once; progress is told of all together."""
+    path, written, names = _ready(artifact, ctx), [0], itertools.count()
+    tool = pg_restore_for(path, ctx.settings.sandbox)
+
+    @contextlib.contextmanager
+    def opened(numbers: tuple[int, ...], create: bool) -> Iterator[Iterator[bytes]]:
+        wanted = ctx.scratch / f"entries-{next(names)}"
+        wanted.write_text("".join(f"{n};\n" for n in numbers))
+        options = (*(("--create",) if create else ()), "-L", str(wanted))
+        with _restored(tool, options, path, artifact, ctx, stage, written) as blocks:
+            yield blocks
+
+    return opened
+
+
 @contextlib.contextmanager
 def _archive_text(
     artifact: Artifact, ctx: DrillContext, stage: str, options: tuple[str, ...]
 ) -> Iterator[Iterator[bytes]]:
+    path = _ready(artifact, ctx)
+    tool = pg_restore_for(path, ctx.settings.sandbox)
+    with _restored(tool, options, path, artifact, ctx, stage, [0]) as blocks:
+        yield blocks
+
+
+def _ready(artifact: Artifact, ctx: DrillContext) -> Path:
+    """An archive that pg_restore may be let at."""
     path = artifact.path
     if artifact.format == "directory" and path.is_file():
         path = _untarred(artifact, ctx)
@@ -153,10 +181,22 @@ def _archive_text(
         _whole_tar(path)
     if artifact.format == "directory":
         _plain_files(path)
-    tool = pg_restore_for(path, ctx.settings.sandbox)
+    return path
+
+
+@contextlib.contextmanager
+def _restored(
+    tool: Path,
+    options: tuple[str, ...],
+    path: Path,
+    artifact: Artifact,
+    ctx: DrillContext,
+    stage: str,
+    written: list[int],
+) -> Iterator[Iterator[bytes]]:
     limit_s = _SILENCE_S + artifact.bytes / _SEEK_BYTES_PER_S
     with process.reading([tool, *options, "-f", "-", path]) as (out, pipe):
-        yield _archive_blocks(out, pipe, artifact, ctx, stage, limit_s)
+        yield _archive_blocks(out, pipe, artifact, ctx, stage, limit_s, written)
 
 
 def pg_restore_for(archive: Path, settings: SandboxSettings) -> Path:
@@ -178,9 +218,14 @@ def pg_restore_for(archive: Path, settings: SandboxSettings) -> Path:
 
 
 def _archive_blocks(
-    out: IO[bytes], pipe: process.Pipe, artifact: Artifact, ctx: DrillContext, stage: str, limit_s: float
+    out: IO[bytes],
+    pipe: process.Pipe,
+    artifact: Artifact,
+    ctx: DrillContext,
+    stage: str,
+    limit_s: float,
+    written: list[int],
 ) -> Iterator[bytes]:
-    written = 0
     while True:
         if not select.select([out], [], [], min(limit_s, max(1.0, ctx.deadline - time.monotonic())))[0]:
             raise ArtifactError(
@@ -192,8 +237,8 @@ def _archive_blocks(
         if not block:
             break
         _in_time(ctx)
-        written += len(block)
-        ctx.progress(stage, written, 0)
+        written[0] += len(block)
+        ctx.progress(stage, written[0], 0)
         yield block
     done = pipe.finish()
     if done.code == 0:

@@ -18,7 +18,8 @@ from ..component import DrillContext
 from ..model import Artifact
 from ..settings.postgres import PostgresTarget
 from . import source
-from .facts import DumpFacts
+from .dump import read_dump
+from .facts import DumpFacts, ahead
 from .load import Loader
 from .loaded import Loaded
 from .pool import Connection
@@ -65,7 +66,7 @@ def rehearse(
     loader = Loader(opened, NAME, facts, loaded=loaded)
     try:
         with source.sql_text(artifact, ctx, "target", create=False) as text:
-            loader.run(text)
+            loader.run(read_dump(text, ahead(facts)))
     finally:
         loader.close()
     with connect("postgres") as admin, contextlib.suppress(errors.ObjectInUse):  # by a subscription
