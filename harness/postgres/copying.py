@@ -8,12 +8,13 @@ import re
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Final
 
 import psycopg
 import xxhash
+from psycopg import errors
 
 from .pool import Connection, idle
 from .rows import Unordered, whole_rows
@@ -21,6 +22,9 @@ from .rows import Unordered, whole_rows
 QUALIFIED: Final = re.compile(rb'COPY ((?:"(?:[^"]|"")+"|[^\s."(]+)\.(?:"(?:[^"]|"")+"|[^\s."(]+))', re.I)
 _WAIT_S: Final = 0.1
 _SWITCH_S: Final = 1e-4
+_CANCEL_S: Final = 5.0
+# Their characters may hold the bytes of a backslash: where rows end is not to be seen by bytes alone.
+_DEEP: Final = ("BIG5", "GB18030", "GBK", "JOHAB", "SHIFT_JIS_2004", "SJIS", "UHC")
 
 # A table whose rows mean the same whoever sends them, in whatever order: nothing fires, computes or looks up.
 _ANY_ORDER: Final = """
@@ -28,10 +32,15 @@ SELECT c.oid FROM pg_catalog.pg_class c
 WHERE c.oid = pg_catalog.to_regclass(%(table)s) AND c.relkind = 'r' AND c.relpersistence = 'p'
   AND NOT c.relhastriggers AND NOT c.relhasindex AND NOT c.relhasrules
   AND current_user = session_user AND session_user = %(user)s
+  AND pg_catalog.pg_client_encoding() <> ALL (%(deep)s)
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND (
-      (a.atthasdef OR a.attidentity <> '') AND a.attgenerated = '' AND a.attname <> ALL (%(columns)s::text[])
+      (a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL) AND a.attgenerated = ''
+        AND a.attname <> ALL (%(columns)s::text[])
       OR t.typname ~ '^_?(reg|aclitem)'))
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors(c.oid) u
+    JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = u.relid
+    WHERE p.partexprs IS NOT NULL OR EXISTS (SELECT FROM unnest(p.partclass::oid[]) o WHERE o >= 16384))
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
     LEFT JOIN pg_catalog.pg_constraint k
       ON d.classid = 'pg_catalog.pg_constraint'::regclass AND k.oid = d.objid AND k.contype = 'c'
@@ -112,24 +121,34 @@ def any_order(conn: Connection, table: bytes, columns: tuple[str, ...]) -> int |
     `columns` are those that the rows bring.
     """
     named = {
-        "table": table.decode("utf-8", "replace"),
+        "table": table.decode(conn.info.encoding, "replace"),
         "user": conn.info.user,
         "columns": list(columns) or None,
+        "deep": list(_DEEP),
     }
-    found = conn.execute(_ANY_ORDER, named).fetchone()
+    try:
+        found = conn.execute(_ANY_ORDER, named).fetchone()
+    except UnicodeError:  # a name that is none in the encoding of the text
+        return None
     if found is None or conn.execute(b"SELECT FROM ONLY " + table + b" LIMIT 1", binary=True).rowcount:
         return None
     return int(found[0])
 
 
 def like(conn: Connection, others: Iterable[Connection]) -> None:
-    """Give other connections the settings made in this session. Raises psycopg.Error where one refuses."""
-    made = conn.execute(
-        "SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session'"
-    ).fetchall()
+    """Give other connections this session's settings. Raises psycopg.Error where one refuses."""
+    made = _settings(conn)
     for other in others:
-        for setting in made:
-            other.execute("SELECT pg_catalog.set_config(%s, %s, false)", [*map(_text, setting)])
+        for setting in sorted(made - _settings(other)):
+            other.execute("SELECT pg_catalog.set_config(%s, %s, false)", setting)
+
+
+def _settings(conn: Connection) -> set[tuple[str, str]]:
+    found = conn.execute(
+        "SELECT name, setting FROM pg_catalog.pg_settings"
+        " WHERE context IN ('user', 'superuser') AND setting IS NOT NULL"
+    ).fetchall()
+    return {(_text(name), _text(setting)) for name, setting in found}
 
 
 def _text(value: str | bytes) -> str:
@@ -162,58 +181,63 @@ def share(
 
 
 def _shared(conns: list[Connection], statement: bytes, blocks: Iterable[bytes]) -> tuple[int, Sent]:
-    waiting: queue.Queue[bytes | None] = queue.Queue(2 * len(conns))
-    stop = threading.Event()
+    waiting: queue.Queue[tuple[bytes, bool] | None] = queue.Queue(2 * len(conns))
+    stop, turn = threading.Event(), threading.Lock()
+
+    def take() -> tuple[bytes, bool] | None:
+        while not stop.is_set():
+            with contextlib.suppress(queue.Empty):
+                return waiting.get(timeout=_WAIT_S)
+        raise _Stopped
+
+    def put(rows: tuple[bytes, bool] | None) -> None:
+        while not stop.is_set():
+            with contextlib.suppress(queue.Full):
+                return waiting.put(rows, timeout=_WAIT_S)
+        raise _Stopped
 
     def write(conn: Connection) -> int:
         try:
             with conn.cursor() as cursor:
                 with cursor.copy(statement) as copy:
-                    while (rows := waiting.get()) is not None and not stop.is_set():
-                        copy.write(rows)
-                    if stop.is_set():
-                        raise _Stopped
+                    while True:
+                        with turn:  # all of a row goes the same way
+                            while (rows := take()) is not None and not rows[1]:
+                                copy.write(rows[0])
+                        if rows is None:
+                            break
+                        copy.write(rows[0])
                 return cursor.rowcount
         except BaseException:
             stop.set()
             raise
 
-    def put(rows: bytes | None) -> None:
-        while not stop.is_set():
-            with contextlib.suppress(queue.Full):
-                waiting.put(rows, timeout=_WAIT_S)
-                return
-        raise _Stopped
-
     digest, seen = xxhash.xxh3_128(), Unordered()
     with _quick_switches(), ThreadPoolExecutor(len(conns), thread_name_prefix="provado-rows") as threads:
-        writers = [threads.submit(write, conn) for conn in conns]
         try:
+            writers = [threads.submit(write, conn) for conn in conns]
             for rows in whole_rows(blocks):
-                digest.update(rows)
-                seen.add(rows)
+                digest.update(rows[0])
+                seen.add(rows[0])
                 put(rows)
             for _ in conns:
                 put(None)
-        except BaseException as error:
+            wait(writers)
+        except _Stopped:
+            pass  # a writer tells why
+        except BaseException:
             stop.set()
-            _wake(waiting, writers)
-            if not isinstance(error, _Stopped):
-                raise
+            for conn in conns:  # what they have to send may take the server long
+                with contextlib.suppress(psycopg.Error):
+                    conn.cancel_safe(timeout=_CANCEL_S)
+            raise
+    seen.end()
     failed = [e for w in writers if (e := w.exception()) is not None]
     for why in sorted(failed, key=lambda e: isinstance(e, _Stopped)):
+        if isinstance(why, psycopg.OperationalError) and why.sqlstate is None:
+            raise errors.CrashShutdown from why  # a lost connection says nothing of the rows
         raise why
     return sum(w.result() for w in writers), Sent(seen, digest.hexdigest())
-
-
-def _wake(waiting: queue.Queue[bytes | None], writers: Iterable[Future[int]]) -> None:
-    """Have every writer see that it is to stop."""
-    for writer in writers:
-        while not writer.done():
-            with contextlib.suppress(queue.Empty):
-                waiting.get_nowait()
-            with contextlib.suppress(queue.Full):
-                waiting.put(None, timeout=_WAIT_S)
 
 
 @contextlib.contextmanager

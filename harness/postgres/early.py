@@ -61,7 +61,8 @@ class EarlyBuilds:
         self._waiting: list[Filled] = []
         self._begun = False
         self._lock = threading.Lock()
-        self._handed: set[_Key] = set()  # given to other connections, and not yet met in the text
+        self._handed: set[_Key] = set()  # given to other connections before they were met in the text
+        self._taken: set[_Key] = set()
         self._built: set[_Key] = set()
         self._met: list[tuple[_Key, Statement]] = []
         self._large: dict[tuple[str, bytes], _Work] = {}  # database in the text, table
@@ -151,13 +152,15 @@ class EarlyBuilds:
         """
         self._waiting.clear()
         key = (database, item.sql)
+        if key in self._taken:
+            return False  # written twice, the second fails as it would for anyone
         if key not in self._handed:
             table = built_on(item.sql) or ""
             work = self._large.get((database, table.encode()))
             if work is None or item not in self._so_far.indexes.get((database, table), []):
                 return False
             self._hand(work, [item])
-        self._handed.discard(key)  # written twice, the second fails as it would for anyone
+        self._taken.add(key)
         self._met.append((key, item))
         return True
 

@@ -25,7 +25,7 @@ from psycopg import sql
 from ..errors import SandboxError
 from ..sandbox import Server
 from .pool import Connection
-from .rows import Unordered, whole_rows
+from .rows import Unordered
 
 _BLOCK: Final = 1 << 20
 _FEW_BYTES: Final = 1 << 14  # fewer rows come over the connection sooner than a pipe is made
@@ -73,8 +73,9 @@ def unordered_rows(
 ) -> Unordered:
     """What the server holds for a table, whatever the order. Raises psycopg.Error as the server does."""
     held = Unordered()
-    for some in whole_rows(read_rows(conn, server, schema, table, columns, encoding, size)):
-        held.add(some)
+    for block in read_rows(conn, server, schema, table, columns, encoding, size):
+        held.add(block)
+    held.end()
     return held
 
 

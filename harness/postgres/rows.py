@@ -11,7 +11,7 @@ import re
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import xxhash
@@ -20,6 +20,8 @@ from .pool import Connection
 
 _KEEP: Final = 2_000_000  # rows whose hashes are kept to say how many differ; about 200 MB
 _MASK: Final = (1 << 128) - 1
+_LONG: Final = 1 << 20  # a row that long is not kept in memory
+_BACKSLASH: Final = 0x5C
 
 
 @dataclass
@@ -60,30 +62,57 @@ class Unordered:
 
     rows: int = 0
     total: int = 0
+    _begun: xxhash.xxh3_64 | None = field(default=None, compare=False, repr=False)
 
     def add(self, text: bytes) -> None:
-        """Add COPY text that ends where a row ends; the last row of all may lack its newline."""
-        found = text.split(b"\n")
-        if not found[-1]:
-            found.pop()
+        """Add COPY text, wherever it is cut."""
+        *found, rest = text.split(b"\n")
+        if found and self._begun is not None:
+            self._begun.update(found.pop(0))
+            self.end()
         self.rows += len(found)
         self.total += sum(map(xxhash.xxh3_64_intdigest, found))
+        if rest:
+            self._begun = self._begun or xxhash.xxh3_64()
+            self._begun.update(rest)
+
+    def end(self) -> None:
+        """No more text comes: the last row may lack its newline."""
+        if self._begun is not None:
+            self.rows += 1
+            self.total += self._begun.intdigest()
+            self._begun = None
 
 
-def whole_rows(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """COPY text that comes in blocks, cut where rows end. A newline behind a backslash may be a value's."""
-    left = b""
+def whole_rows(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """COPY text that comes in blocks, cut where rows end; False with the first parts of a very long row.
+
+    A newline behind a backslash is a value's.
+    """
+    left, odd, whole = b"", False, True
     for block in blocks:
         end = len(block)
-        while (end := block.rfind(b"\n", 0, end)) >= 0 and (block[end - 1 : end] or left[-1:]) == b"\\":
+        while (end := block.rfind(b"\n", 0, end)) >= 0 and _escaped(block, end, odd):
             pass
-        if end < 0:
+        odd = _escaped(block, len(block), odd)
+        if end >= 0:
+            yield b"".join((left, memoryview(block)[: end + 1])), True
+            left, whole = block[end + 1 :], True
+        else:
             left += block
-            continue
-        yield b"".join((left, memoryview(block)[: end + 1]))
-        left = block[end + 1 :]
-    if left:
-        yield left
+        if len(left) > _LONG:
+            yield left, False
+            left, whole = b"", False
+    if left or not whole:
+        yield left, True
+
+
+def _escaped(block: bytes, end: int, odd: bool) -> bool:
+    """Whether an odd number of backslashes stands before `end`; `odd` tells the same of the text before."""
+    begin = end
+    while begin and block[begin - 1] == _BACKSLASH:
+        begin -= 1
+    return bool((end - begin) % 2) != (odd and not begin)
 
 
 def lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
