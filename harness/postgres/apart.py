@@ -4,6 +4,7 @@ keep a machine of many cores waiting, and each table waiting for those before it
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -65,10 +66,11 @@ def split(entries: tuple[Listed, ...]) -> Split | None:
     if not rows:
         return None
     targets = [found[1] if (found := _PLAIN_COPY.fullmatch(entries[at].copy)) else "" for at in rows]
+    named = Counter(targets)
     apart = [
         entries[at]
         for at, target in zip(rows, targets, strict=True)
-        if target and targets.count(target) == 1 and (entries[at].size or 0) >= APART_BYTES
+        if target and named[target] == 1 and (entries[at].size or 0) >= APART_BYTES
     ]
     middle = {e.kind for e in entries[rows[0] : rows[-1]]}
     # pg_restore gives rights on the database itself only where it makes that one

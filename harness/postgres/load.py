@@ -8,6 +8,7 @@ the rest. Indexes and keys of a large table are built by other connections as so
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -73,15 +74,12 @@ class Loader:
             match item:
                 case Statement():
                     self._statement(item)
-                    self.loaded.statements += 1
                 case Copy():
                     self._flush()
                     self._copy(item)
-                    self.loaded.statements += 1
                 case Apart():
                     self._flush()
                     self._apart(item)
-                    self.loaded.statements += len(item.parts)
                 case Meta():
                     self._flush()
                     if target := patterns.connect_target(item.text):
@@ -286,6 +284,7 @@ class Loader:
 
     def _apart(self, item: Apart) -> None:
         first, self._copies = self._copies, self._copies + len(item.parts)
+        failed: dict[int, Failure] = {}
 
         def lacks(error: psycopg.Error) -> bool:
             self._alive(error)
@@ -295,7 +294,7 @@ class Loader:
         def done(number: int, copy: Copy, outcome: int | psycopg.Error) -> None:
             index, table = first + number, copying.QUALIFIED.match(copy.sql)
             if isinstance(outcome, psycopg.Error):
-                self._record(failure(copy.line, copy.entry, copy.sql, outcome))
+                failed[number] = failure(copy.line, copy.entry, copy.sql, outcome)
                 return
             with self._lock:
                 self.loaded.copied[index] = outcome
@@ -305,10 +304,10 @@ class Loader:
                     self._early.begin()
 
         assert self.pool  # noqa: S101 - archives are read in parts only where there is one
-        apart.load(item, self.pool, self.conn, self._again, lacks, done, empty=self._untouched())
-
-    def _again(self) -> Connection:
-        return self.connect(self.database)
+        again = functools.partial(self.connect, self.database)
+        apart.load(item, self.pool, self.conn, again, lacks, done, empty=self._untouched())
+        for number in sorted(failed):  # as they lie in the archive, whichever ended first
+            self._record(failed[number])
 
     def _send_rows(self, index: int, item: Copy, rows: Iterable[bytes], large: bool) -> int:
         """Rows the server took. A large table gets as many connections as there are idle cores."""

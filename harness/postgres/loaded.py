@@ -22,7 +22,6 @@ class Loaded:
 
     failures: list[Failure] = field(default_factory=list)
     failed: Counter[tuple[str, str]] = field(default_factory=Counter)  # by kind and type of entry
-    statements: int = 0
     copied: dict[int, int] = field(default_factory=dict)  # index into DumpFacts.tables -> rows
     shared: dict[int, Sent] = field(default_factory=dict)  # those that several connections filled
     inserted: dict[tuple[str, str], int] = field(default_factory=dict)  # (database, table as written) -> rows
