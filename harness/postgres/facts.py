@@ -164,7 +164,7 @@ class _State:
     """Where the text stands: its database, the large object being written, what may be built early."""
 
     database: str = ""
-    ordered: bool = False  # another tablespace, role or encoding is set: keep to the order of the text
+    ordered: set[bytes] = field(default_factory=set)  # settings that keep to the order of the text
     fires: bool = False  # triggers or rules stand, which rows to come may set off
     own: bool = False  # in a transaction of the text's own, which may come to nothing
     announced: Entry | None = None  # the last TOC entry, while nothing has followed it
@@ -302,6 +302,7 @@ def _connect(facts: DumpFacts, meta: Meta, state: _State) -> str | None:
         facts.dangers.pop()
     if name:
         state.own = state.fires = False
+        state.ordered.clear()
         state.foreign.append((meta.line, "connects to", name))
     if name and name not in facts.databases:
         facts.databases.append(name)
@@ -349,8 +350,8 @@ def _statement(facts: DumpFacts, item: Statement, state: _State) -> None:
         _called(facts, sql, state, item.schema)
     elif start.startswith(b"SET "):
         facts.encoding = patterns.client_encoding(sql) or facts.encoding
-        keeps = patterns.keeps_order(sql)
-        state.ordered = state.ordered if keeps is None else keeps
+        if keeps := patterns.keeps_order(sql):
+            (state.ordered.add if keeps[1] else state.ordered.discard)(keeps[0])
     elif (opens := patterns.opens_transaction(sql)) is not None:
         state.own = opens
     elif dropped := patterns.dropped_database(sql):

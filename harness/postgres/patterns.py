@@ -51,7 +51,8 @@ _SETVAL: Final = re.compile(
     rb"SELECT (?:pg_catalog\.)?setval\('((?:[^']|'')+)', (-?\d+)(?:, (true|false))?", re.I
 )
 _SETTING: Final = re.compile(
-    rb"SET (?:(?:default_tablespace|(client_encoding)) = '?([^';]*)'?|(ROLE|SESSION AUTHORIZATION) (\S+))",
+    rb"SET (?:SESSION (?!AUTH))?(?:(default_tablespace|client_encoding|standard_conforming_strings)"
+    rb"\s*(?:=|\sTO\s)\s*'?([^';]*)'?|(ROLE|SESSION AUTHORIZATION) (\S+))",
     re.I,
 )
 _CONNECT: Final = re.compile(
@@ -157,19 +158,22 @@ def set_sequence(sql: bytes) -> tuple[str, int, bool] | None:
     return found[1].decode("utf-8", "replace").replace("''", "'"), int(found[2]), called
 
 
-def keeps_order(sql: bytes) -> bool | None:
-    """For a SET of tablespace, encoding or role: whether what follows depends on it; None for all else."""
+def keeps_order(sql: bytes) -> tuple[bytes, bool] | None:
+    """For a SET of tablespace, encoding, quotes or role: which, and whether what follows depends on it."""
     found = _SETTING.match(sql)
     if not found:
         return None
-    value = (found[4] if found[2] is None else found[2]).decode("utf-8", "replace").strip("'\"").upper()
-    return value not in ("", "UTF8", "UTF-8", "NONE", "DEFAULT")
+    name, value = (found[1], found[2]) if found[1] else (found[3], found[4])
+    usual = ("", "UTF8", "UTF-8", "ON", "NONE", "DEFAULT")
+    return name.lower(), value.decode("utf-8", "replace").strip("'\"").upper() not in usual
 
 
 def client_encoding(sql: bytes) -> str | None:
     """Encoding that a SET client_encoding names, in capitals."""
     found = _SETTING.match(sql)
-    return found[2].decode("ascii", "replace").strip("'\"").upper() if found and found[1] else None
+    if not found or (found[1] or b"").lower() != b"client_encoding":
+        return None
+    return found[2].decode("ascii", "replace").strip("'\"").upper()
 
 
 def connect_target(text: str) -> str | None:
