@@ -106,13 +106,15 @@ def contents(artifact: Artifact, scratch: Path) -> Contents | None:
 def listed(artifact: Artifact, scratch: Path) -> tuple[Listed, ...]:
     """The entries of an archive in custom or directory format; none where they cannot be read."""
     path = place(artifact, scratch)
-    with contextlib.suppress(_Unreadable, OSError, ArtifactError, EOFError):
+    # ValueError: the name of a file may be none
+    with contextlib.suppress(_Unreadable, OSError, ArtifactError, EOFError, ValueError):
         if artifact.format == "custom":
             with open_file(path) as file:
                 entries = _read(file).entries
-            ends = [*sorted(e.begins for e in entries if e.begins), path.stat().st_size]
+            end = path.stat().st_size
+            ends = sorted({end, *(e.begins for e in entries if e.begins < end)})
             return tuple(
-                replace(e, size=ends[bisect.bisect(ends, e.begins)] - e.begins) if e.begins else e
+                replace(e, size=ends[bisect.bisect(ends, e.begins)] - e.begins) if 0 < e.begins < end else e
                 for e in entries
             )
         with open_file(path / "toc.dat") as file:

@@ -106,9 +106,7 @@ class DumpFacts:
     statements: int = 0  # COPYs included
     sequences: dict[tuple[str, str], tuple[int, bool]] = field(default_factory=dict)
     large_objects: dict[tuple[str, int], str] = field(default_factory=dict)  # (database, oid) -> xxh3-128
-    unfilled: set[tuple[str, int]] = field(
-        default_factory=set
-    )  # large objects made, whose content has not come
+    unfilled: set[tuple[str, int]] = field(default_factory=set)  # large objects made, their content to come
     # What is built upon a table once its rows are in: by (database, table as written)
     indexes: dict[tuple[str, str], list[Statement]] = field(default_factory=dict)
     encoding: str | None = None  # the last client_encoding that the text sets
@@ -170,6 +168,7 @@ class _State:
     announced: Entry | None = None  # the last TOC entry, while nothing has followed it
     foreign: list[tuple[int, str, str]] = field(default_factory=list)  # line, verb, other database
     powers: list[int] = field(default_factory=list)  # lines that make roles mighty
+    places: Iterator[int] = field(default_factory=itertools.count)  # numbers of COPYs to come
     large: tuple[str, int] | None = None
     digest: xxhash.xxh3_128 = field(default_factory=xxhash.xxh3_128)
 
@@ -207,12 +206,13 @@ def noted(items: Iterable[Item | Apart], facts: DumpFacts) -> Iterator[Item | Ap
                 yield item
                 for _ in item.data:  # what the reader left
                     pass
-                facts.tables.append(_copied(item, state.database, digest.hexdigest()))
+                place = next(state.places)  # where one text of the whole backup has it
+                facts.tables[place : place + 1] = [_copied(item, state.database, digest.hexdigest())]
                 facts.statements += 1
                 _followed(facts, state, item.entry)
             elif isinstance(item, Apart):
                 _followed(facts, state, None)
-                _parts(facts, item, state.database)
+                _parts(facts, item, state)
                 facts.unsettled = facts.unsettled or state.fires
                 yield item
             else:
@@ -225,18 +225,20 @@ def noted(items: Iterable[Item | Apart], facts: DumpFacts) -> Iterator[Item | Ap
         _conclude(facts, state)
 
 
-def _parts(facts: DumpFacts, item: Apart, database: str) -> None:
+def _parts(facts: DumpFacts, item: Apart, state: _State) -> None:
     """Keep the places of tables that are read at once, each to be filled when its rows were."""
+    database, first = state.database, next(state.places)
 
     def note(table: int, entry: int, copy: Copy, digest: str) -> None:
         facts.tables[table] = _copied(copy, database, digest)
         facts.entries[entry] = (database, copy.entry or _UNREAD)
 
-    for part in item.parts:
-        part.told = functools.partial(note, len(facts.tables), len(facts.entries))
-        facts.tables.append(TableData(database, None, "", (), 0, 0, "", 0, whole=False, text=False))
+    for place, part in zip(item.places, item.parts, strict=True):
+        part.told = functools.partial(note, first + place, len(facts.entries))
         facts.entries.append((database, _UNREAD))
+    facts.tables += [TableData(database, None, "", (), 0, 0, "", 0, whole=False, text=False)] * item.tables
     facts.statements += len(item.parts)
+    state.places = item.others(first)
 
 
 def _note(facts: DumpFacts, item: Entry | Header | Meta | Statement, state: _State) -> None:

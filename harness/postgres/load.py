@@ -60,7 +60,7 @@ class Loader:
     def __post_init__(self) -> None:
         self._conn: Connection | None = None
         self._batch = together.Batch()
-        self._copies = 0
+        self._places = Apart().others(0)  # numbers of COPY blocks to come
         self._early = EarlyBuilds(self.pool, self.plan, self.so_far, self.on_rows) if self.pool else None
         self._lock = threading.Lock()
         self._named = ""  # the database as the text names it
@@ -245,7 +245,7 @@ class Loader:
         return place is not None
 
     def _copy(self, item: Copy) -> None:
-        index, self._copies = self._copies, self._copies + 1
+        index = next(self._places)
         danger = classify(item.sql)
         if danger and danger.refuse:
             self._refuse(Statement(item.sql, item.line, item.entry), danger.message)
@@ -283,7 +283,8 @@ class Loader:
             self._early.filled(Filled(index, self._named, self.database, named[1], large))
 
     def _apart(self, item: Apart) -> None:
-        first, self._copies = self._copies, self._copies + len(item.parts)
+        first = next(self._places)
+        self._places = item.others(first)
         failed: dict[int, Failure] = {}
 
         def lacks(error: psycopg.Error) -> bool:
@@ -292,7 +293,7 @@ class Loader:
                 return self._placeholder(error) or lacked(error) is not None
 
         def done(number: int, copy: Copy, outcome: int | psycopg.Error) -> None:
-            index, table = first + number, copying.QUALIFIED.match(copy.sql)
+            index, table = first + item.places[number], copying.QUALIFIED.match(copy.sql)
             if isinstance(outcome, psycopg.Error):
                 failed[number] = failure(copy.line, copy.entry, copy.sql, outcome)
                 return

@@ -228,6 +228,7 @@ def _archive_blocks(
 ) -> Iterator[bytes]:
     while True:
         if not select.select([out], [], [], min(limit_s, max(1.0, ctx.deadline - time.monotonic())))[0]:
+            _in_time(ctx)
             raise ArtifactError(
                 f"pg_restore wrote nothing for {limit_s:.0f} s and was ended",
                 where=artifact.path.name,

@@ -162,7 +162,7 @@ def test_rows_that_are_not_what_the_contents_tell_stop_the_reading(
 
     monkeypatch.setattr(apart, "read_dump", doubled)
     evidence = _whole(_artifact(CORPUS / "good/email_gateway.dump", manifest=None))
-    assert len(calls) > 5
+    assert len(calls) >= 5
     assert evidence.sandbox.kind == "local"
     assert {c.id: c.status for c in evidence.checks}["pg.file-whole"] is Status.FAIL
     said = "the rows of a table are not as the archive's contents tell"
