@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,10 +17,11 @@ import psycopg
 import xxhash
 from psycopg import errors
 
-from .pool import Connection, idle
+from .pool import Connection, Pool, idle
 from .rows import Unordered, whole_rows
 
 QUALIFIED: Final = re.compile(rb'COPY ((?:"(?:[^"]|"")+"|[^\s."(]+)\.(?:"(?:[^"]|"")+"|[^\s."(]+))', re.I)
+SHARE_BYTES: Final = 4 << 20  # fewer rows are in sooner than several connections agree
 _WAIT_S: Final = 0.1
 _SWITCH_S: Final = 1e-4
 _CANCEL_S: Final = 5.0
@@ -57,6 +59,13 @@ UPDATE pg_catalog.pg_class SET relpersistence = %(kind)s WHERE oid = %(table)s O
   LEFT JOIN pg_catalog.pg_index i ON i.indrelid = c.reltoastrelid
   WHERE c.oid = %(table)s AND c.reltoastrelid <> 0)
 """
+_SETTINGS: Final = """
+SELECT json_object_agg(name, setting)::text FROM pg_catalog.pg_settings
+WHERE context IN ('user', 'superuser') AND setting IS NOT NULL"""
+_SET: Final = """
+SELECT pg_catalog.count(pg_catalog.set_config(made.key, made.value, false))
+FROM pg_catalog.json_each_text(%s::json) made LEFT JOIN pg_catalog.pg_settings s ON s.name = made.key
+WHERE s.setting IS DISTINCT FROM made.value"""
 
 
 @dataclass(frozen=True)
@@ -137,23 +146,38 @@ def any_order(conn: Connection, table: bytes, columns: tuple[str, ...]) -> int |
 
 def like(conn: Connection, others: Iterable[Connection]) -> None:
     """Give other connections this session's settings. Raises psycopg.Error where one refuses."""
-    made = _settings(conn)
-    for other in others:
-        for setting in sorted(made - _settings(other)):
-            other.execute("SELECT pg_catalog.set_config(%s, %s, false)", setting)
+    ((made,),) = conn.execute(_SETTINGS).fetchall()
+    for other in others:  # psycopg gives the bytes of text while client_encoding is SQL_ASCII
+        other.execute(_SET, (made if isinstance(made, str) else made.decode("utf-8", "replace"),))
 
 
-def _settings(conn: Connection) -> set[tuple[str, str]]:
-    found = conn.execute(
-        "SELECT name, setting FROM pg_catalog.pg_settings"
-        " WHERE context IN ('user', 'superuser') AND setting IS NOT NULL"
-    ).fetchall()
-    return {(_text(name), _text(setting)) for name, setting in found}
+@contextlib.contextmanager
+def alike(conn: Connection, borrowed: AbstractContextManager[Connection]) -> Iterator[Connection]:
+    """A borrowed connection with the settings of `conn`, given back as it was."""
+    with borrowed as other:
+        try:
+            like(conn, [other])
+            yield other
+        finally:
+            if idle(other):
+                other.execute("RESET ALL")
 
 
-def _text(value: str | bytes) -> str:
-    """psycopg gives the bytes of text while client_encoding is SQL_ASCII."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+def partners(
+    conn: Connection,
+    pool: Pool,
+    database: str,
+    table: bytes,
+    columns: tuple[str, ...],
+    opened: contextlib.ExitStack,
+) -> tuple[int, list[Connection]] | None:
+    """OID of a table and connections that may fill it together, one for each idle core and one more; None
+    where one does it alone. Raises psycopg.Error where there are not as many."""
+    ways = pool.idle()
+    oid = any_order(conn, table, columns) if ways else None
+    if oid is None:
+        return None
+    return oid, [opened.enter_context(alike(conn, pool.connection(database))) for _ in range(1 + ways)]
 
 
 def share(

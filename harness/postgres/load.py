@@ -255,8 +255,9 @@ class Loader:
             self.settle()
             for earlier in again if self.forget else ():
                 self.forget(earlier)  # type: ignore[misc]
-        first = copying.first_rows(item.data, EARLY_BYTES)
-        large = not again and sum(map(len, first)) >= EARLY_BYTES and bool(TEXT_COPY.search(item.sql))
+        first = copying.first_rows(item.data, max(EARLY_BYTES, copying.SHARE_BYTES))
+        size = sum(map(len, first))
+        large = not again and size >= EARLY_BYTES and bool(TEXT_COPY.search(item.sql))
         again.append(index)
         later = 0
 
@@ -269,7 +270,7 @@ class Loader:
 
         for _ in range(3):
             try:
-                self.loaded.copied[index] = self._send_rows(index, item, rows(), large)
+                self.loaded.copied[index] = self._send_rows(index, item, rows(), size if large else -1)
             except psycopg.Error as error:
                 self._alive(error)
                 if self._placeholder(error) and not later:
@@ -310,13 +311,14 @@ class Loader:
         for number in sorted(failed):  # as they lie in the archive, whichever ended first
             self._record(failed[number])
 
-    def _send_rows(self, index: int, item: Copy, rows: Iterable[bytes], large: bool) -> int:
-        """Rows the server took. A large table gets as many connections as there are idle cores."""
+    def _send_rows(self, index: int, item: Copy, rows: Iterable[bytes], size: int) -> int:
+        """Rows the server took. A large table (`size` of them is known) gets as many connections as there
+        are idle cores."""
         named = copying.QUALIFIED.match(item.sql)
-        if not (named and large and self._untouched()):
+        if not (named and size >= 0 and self._untouched()):
             return copying.send(self.conn, item.sql, rows)
         with contextlib.ExitStack() as opened:
-            if shared := self._others(opened, named[1], item.columns):
+            if size >= copying.SHARE_BYTES and (shared := self._others(opened, named[1], item.columns)):
                 oid, others = shared
                 taken, self.loaded.shared[index] = copying.share(
                     self.conn, others, named[1], item.sql, rows, oid
@@ -327,18 +329,12 @@ class Loader:
     def _others(
         self, opened: contextlib.ExitStack, table: bytes, columns: tuple[str, ...]
     ) -> tuple[int, list[Connection]] | None:
-        """Connections that may fill a table together, and its OID; None where one does it alone."""
-        ways = 1 + self.pool.idle() if self.pool else 1
         try:
-            oid = copying.any_order(self.conn, table, columns) if ways > 1 else None
-            if oid is None:
-                return None
-            others = [opened.enter_context(self.connect(self.database)) for _ in range(ways)]
-            copying.like(self.conn, others)
+            if self.pool:
+                return copying.partners(self.conn, self.pool, self.database, table, columns, opened)
         except psycopg.Error as error:
             self._alive(error)
-            return None
-        return oid, others
+        return None
 
     def _untouched(self) -> bool:
         """Whether no table of this database can hold rows but such as COPY named."""

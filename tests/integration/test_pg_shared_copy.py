@@ -75,6 +75,7 @@ def sharing(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], Seen]:
         monkeypatch.setattr(load.Loader, "run", noted)
         monkeypatch.setattr(copying, "share", watched)
         monkeypatch.setattr(load, "EARLY_BYTES", 0)
+        monkeypatch.setattr(copying, "SHARE_BYTES", 0)
         monkeypatch.setattr(Pool, "idle", lambda self: 3 if on else 0)
         return seen
 

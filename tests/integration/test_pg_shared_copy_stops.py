@@ -46,6 +46,7 @@ def amid(monkeypatch: pytest.MonkeyPatch) -> Callable[[Act], list[Connection]]:
         monkeypatch.setattr(copying, "share", watched)
         monkeypatch.setattr(copying, "whole_rows", pieces)
         monkeypatch.setattr(load, "EARLY_BYTES", 0)
+        monkeypatch.setattr(copying, "SHARE_BYTES", 0)
         monkeypatch.setattr(Pool, "idle", lambda self: 3)
         return held
 
@@ -145,7 +146,7 @@ def test_a_signal_ends_it(sent: signal.Signals, tmp_path: Path) -> None:
     name = f"signalled{os.getpid()}_{int(sent)}"
     (tmp_path / "tmp").mkdir()
     slow = "CREATE TABLE public.t (id int CHECK (pg_sleep(0.003) IS NOT NULL), s text);\n"
-    text = f"CREATE DATABASE {name};\n\\connect {name}\n{slow}" + copy(lines(many=40_000))
+    text = f"CREATE DATABASE {name};\n\\connect {name}\n{slow}" + copy(lines(many=80_000))
     (tmp_path / "a.sql").write_text(whole(text))
     environ = {k: v for k, v in os.environ.items() if not k.startswith("PROVADO_")}
     call = subprocess.Popen(
