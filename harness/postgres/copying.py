@@ -160,7 +160,8 @@ def alike(conn: Connection, borrowed: AbstractContextManager[Connection]) -> Ite
             yield other
         finally:
             if idle(other):
-                other.execute("RESET ALL")
+                with contextlib.suppress(psycopg.Error):  # it is lost, then, and nobody gets it again
+                    other.execute("RESET ALL")
 
 
 def partners(

@@ -177,6 +177,7 @@ ALIKE: dict[str, tuple[str | bytes, bool]] = {
         False,
     ),
     "a row that is none": (whole(TABLE + copy(lines("x\ty"))), False),
+    "zeros, a row that is none": (whole(TABLE + copy(lines() + "\0" * 3_000_000 + lines())), False),
     "a last row that is none": (whole(TABLE + copy(lines() + "5\n")), False),
     "cut inside the rows": (HEAD.format("15.18") + TABLE + copy(lines())[:-50_000], False),
     "cut between two rows": (HEAD.format("15.18") + TABLE + copy(lines()).rpartition("\n")[0][:-2], False),
