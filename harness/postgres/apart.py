@@ -117,8 +117,8 @@ def split(entries: tuple[Listed, ...]) -> Split | None:
 
 
 def _comes_last(entry: Listed) -> bool:
-    last = entry.kind in _LAST or entry.name.startswith("EVENT TRIGGER ")  # a comment on one, too
-    return last and not entry.name.startswith("DATABASE ")
+    about_last = entry.kind in ("COMMENT", "SECURITY LABEL") and entry.name.startswith("EVENT TRIGGER ")
+    return about_last or (entry.kind in _LAST and not entry.name.startswith("DATABASE "))
 
 
 def _bound_to_others(entries: Iterable[Listed]) -> set[int]:

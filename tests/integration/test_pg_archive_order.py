@@ -235,7 +235,8 @@ def _entry(number: int, kind: str, name: str, *needs: int) -> Listed:
 GOOD = (
     _entry(1, "EXTENSION", "e"), _entry(2, "FUNCTION", "s.f"), _entry(3, "TABLE", "s.a"),
     _entry(4, "TABLE", "s.b"), _entry(5, "TABLE", "s.c", 2), _entry(6, "TABLE", "s.d", 1),
-    _entry(7, "COMMENT", "EVENT TRIGGER t"), _entry(13, "TABLE DATA", "s.a", 3),
+    _entry(7, "COMMENT", "EVENT TRIGGER t"), _entry(8, "SCHEMA", "EVENT TRIGGER t"),
+    _entry(13, "TABLE DATA", "s.a", 3),
     _entry(14, "TABLE DATA", "s.b", 4), _entry(15, "TABLE DATA", "s.c", 5),
     _entry(16, "TABLE DATA", "s.d", 6),
 )  # fmt: skip
@@ -260,4 +261,5 @@ def test_which_tables_are_read_apart(entries: tuple[Listed, ...], places: tuple[
     assert (found.places if found else None) == places
     if found:
         assert 7 not in found.before
+        assert 8 in found.before
         assert [e.number for e in found.apart] == [13 + place for place in found.places]
