@@ -6,6 +6,7 @@ import gzip
 import importlib
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +21,7 @@ from harness.errors import SandboxError, ToolError
 from harness.evidence.record import judge
 from harness.model import Artifact, Evidence, Proves, Status
 from harness.postgres import COMPONENT
+from harness.postgres.reading import Reading
 from harness.settings import load_settings
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -56,6 +58,7 @@ def _both(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> tuple[Evidence
     settings = load_settings(None, {})
     before = drill(artifact, settings)
     monkeypatch.setattr(INSPECT, "BY_LOAD_BYTES", 0)
+    monkeypatch.setattr(INSPECT, "AHEAD_BYTES", 0)
     return before, drill(artifact, settings)
 
 
@@ -152,6 +155,35 @@ def test_no_more_is_read_before_the_restore_than_it_needs(by_load: None, tmp_pat
     begun = COMPONENT.inspect(_artifact(backup), ctx)
     assert begun.rest is not None
     assert read[-1] < backup.stat().st_size / 20
+
+
+def test_what_reads_ahead_knows_the_plan_and_ends_with_the_drill(
+    by_load: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(INSPECT, "AHEAD_BYTES", 0)
+    ctx = DrillContext(load_settings(None, {}), tmp_path, time.monotonic() + 60)
+    whole = gzip.decompress(DAILY.read_bytes())
+    cut, endless = tmp_path / "cut.sql", tmp_path / "endless.sql"
+    cut.write_bytes(whole[: len(whole) * 2 // 3])
+    with endless.open("wb") as file:
+        file.write(b"CREATE TABLE public.t (v text);\nCOPY public.t (v) FROM stdin;\n")
+        file.truncate(8 << 30)
+    for backup, known in ((DAILY, True), (cut, False)):
+        begun = COMPONENT.inspect(_artifact(backup), ctx)
+        assert isinstance(begun.rest, Reading)
+        assert begun.rest.plan() is None
+        next(begun.rest.items())
+        assert begun.rest._ahead
+        begun.rest._ahead._thread.join()
+        plan = begun.rest.plan()
+        assert bool(plan and plan.indexes) is known
+    begun = COMPONENT.inspect(_artifact(endless), ctx)
+    assert isinstance(begun.rest, Reading)
+    items = begun.rest.items()
+    next(items)
+    assert [t for t in threading.enumerate() if t.name == "provado-ahead"]
+    begun.rest.stop()
+    assert not [t for t in threading.enumerate() if t.name == "provado-ahead"]
 
 
 def test_the_deadline_ends_the_reading(by_load: None, tmp_path: Path) -> None:
