@@ -25,7 +25,6 @@ from psycopg import sql
 from ..errors import SandboxError
 from ..sandbox import Server
 from .pool import Connection
-from .rows import Unordered
 
 _BLOCK: Final = 1 << 20
 _FEW_BYTES: Final = 1 << 14  # fewer rows come over the connection sooner than a pipe is made
@@ -60,23 +59,6 @@ def table_rows(
             digest.update(next(blocks))
         except StopIteration as end:
             return Rows(end.value, digest.hexdigest())
-
-
-def unordered_rows(
-    conn: Connection,
-    server: Server,
-    schema: str | None,
-    table: str,
-    columns: tuple[str, ...],
-    encoding: str = "UTF8",
-    size: int | None = None,
-) -> Unordered:
-    """What the server holds for a table, whatever the order. Raises psycopg.Error as the server does."""
-    held = Unordered()
-    for block in read_rows(conn, server, schema, table, columns, encoding, size):
-        held.add(block)
-    held.end()
-    return held
 
 
 def read_rows(

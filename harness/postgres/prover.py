@@ -12,7 +12,8 @@ from ..sandbox import Server
 from .facts import DumpFacts
 from .loaded import Loaded
 from .pool import Pool
-from .proof import Rows, table_rows, unordered_rows
+from .proof import Rows, read_rows, table_rows
+from .rows import unordered
 
 READ: Final = "read"  # kind of work in the pool
 
@@ -63,7 +64,7 @@ class Prover:
             with self.pool.connection(table.database or self.home) as conn:
                 place = (conn, self.server, schema, name, table.columns, table.encoding, table.bytes)
                 if sent := self.loaded.shared.get(index):
-                    held = unordered_rows(*place)
+                    held = unordered(read_rows(*place))
                     self.rows[index] = Rows(held.rows, sent.digest if held == sent.rows else "")
                 else:
                     self.rows[index] = table_rows(*place)

@@ -84,6 +84,15 @@ class Unordered:
             self._begun = None
 
 
+def unordered(blocks: Iterable[bytes]) -> Unordered:
+    """The rows of COPY text that comes in blocks."""
+    held = Unordered()
+    for block in blocks:
+        held.add(block)
+    held.end()
+    return held
+
+
 def whole_rows(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
     """COPY text that comes in blocks, cut where rows end; False with the first parts of a very long row.
 

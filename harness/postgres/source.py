@@ -120,18 +120,11 @@ def sha256_of(path: Path) -> str:
     return total.hexdigest()
 
 
-def counted(
-    stream: Stream,
-    artifact: Artifact,
-    ctx: DrillContext,
-    stage: str,
-    silent: Callable[[], bool] = lambda: False,
-) -> Iterator[bytes]:
-    """The stream's blocks, with progress told as `stage` in bytes of the file, except while `silent`."""
+def counted(stream: Stream, artifact: Artifact, ctx: DrillContext, stage: str) -> Iterator[bytes]:
+    """The stream's blocks, with progress told as `stage` in bytes of the file."""
     for block in stream:
         _in_time(ctx)
-        if not silent():
-            ctx.progress(stage, stream.raw_bytes, artifact.bytes)
+        ctx.progress(stage, stream.raw_bytes, artifact.bytes)
         yield block
 
 
