@@ -21,12 +21,14 @@ from harness.errors import SandboxError, ToolError
 from harness.evidence.record import judge
 from harness.model import Artifact, Evidence, Proves, Status
 from harness.postgres import COMPONENT
+from harness.postgres.dump import Copy
 from harness.postgres.reading import Reading
 from harness.settings import load_settings
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 CORPUS = Path(__file__).parents[3] / "shared/corpus/postgres"
 INSPECT = importlib.import_module("harness.postgres.inspect")  # the package has a function of that name
+READING = importlib.import_module("harness.postgres.reading")
 SOME = int(os.environ.get("PROVADO_TEST_CASES", "5"))  # of each family
 DAILY = sorted((FIXTURES / "backups").glob("*daily*.sql.gz"))[-1]
 
@@ -161,6 +163,7 @@ def test_what_reads_ahead_knows_the_plan_and_ends_with_the_drill(
     by_load: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(INSPECT, "AHEAD_BYTES", 0)
+    monkeypatch.setattr(READING, "_WAITING_BYTES", 0)
     ctx = DrillContext(load_settings(None, {}), tmp_path, time.monotonic() + 60)
     whole = gzip.decompress(DAILY.read_bytes())
     cut, endless = tmp_path / "cut.sql", tmp_path / "endless.sql"
@@ -172,7 +175,9 @@ def test_what_reads_ahead_knows_the_plan_and_ends_with_the_drill(
         begun = COMPONENT.inspect(_artifact(backup), ctx)
         assert isinstance(begun.rest, Reading)
         assert begun.rest.plan() is None
-        next(begun.rest.items())
+        items = begun.rest.items()
+        while not isinstance(next(items), Copy):
+            assert begun.rest._ahead is None
         assert begun.rest._ahead
         begun.rest._ahead._thread.join()
         plan = begun.rest.plan()
@@ -180,10 +185,33 @@ def test_what_reads_ahead_knows_the_plan_and_ends_with_the_drill(
     begun = COMPONENT.inspect(_artifact(endless), ctx)
     assert isinstance(begun.rest, Reading)
     items = begun.rest.items()
-    next(items)
+    while not isinstance(next(items), Copy):
+        pass
     assert [t for t in threading.enumerate() if t.name == "provado-ahead"]
     begun.rest.stop()
     assert not [t for t in threading.enumerate() if t.name == "provado-ahead"]
+
+
+@pytest.mark.parametrize("tables", [1, 2])
+def test_nothing_reads_ahead_for_the_last_table(
+    by_load: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tables: int
+) -> None:
+    """Where all rows are in one table, its indexes are met as soon as anyone could know them."""
+    monkeypatch.setattr(INSPECT, "AHEAD_BYTES", 0)
+    monkeypatch.setattr(READING, "_WAITING_BYTES", 1 << 20)
+    dump = tmp_path / "dump.sql"
+    with dump.open("w") as file:
+        for number in range(tables):
+            file.write(f"CREATE TABLE public.t{number} (v text);\nCOPY public.t{number} (v) FROM stdin;\n")
+            file.write(f"{'x' * 1023}\n" * 1024 + "\\.\n\n")
+        file.write("CREATE INDEX i ON public.t0 (v);\n")
+    ctx = DrillContext(load_settings(None, {}), tmp_path, time.monotonic() + 60)
+    begun = COMPONENT.inspect(_artifact(dump), ctx)
+    assert isinstance(begun.rest, Reading)
+    for _ in begun.rest.items():
+        pass
+    assert bool(begun.rest._ahead) is (tables == 2)
+    begun.rest.stop()
 
 
 def test_the_deadline_ends_the_reading(by_load: None, tmp_path: Path) -> None:
