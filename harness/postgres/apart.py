@@ -180,10 +180,15 @@ def load(
     stop = threading.Event()
     trouble: dict[int, Exception] = {}
 
+    def fill(own: Connection, copy: Copy) -> int:
+        if empty and (table := copying.QUALIFIED.match(copy.sql)):
+            return copying.filled(own, table[1], copy.sql, copy.data, pool.server)
+        return copying.send(own, copy.sql, copy.data)
+
     def one(number: int) -> None:
         part, missed = item.parts[number], set[str | None]()
         for _ in range(_TRIES):
-            copy, digest, outcome = _loaded(part, conn, connect, empty, stop)
+            copy, digest, outcome = _loaded(part, conn, connect, fill, stop)
             why = outcome.diag.message_primary if isinstance(outcome, psycopg.Error) else None
             if not isinstance(outcome, psycopg.Error) or why in missed or not lacks(outcome):
                 break
@@ -212,7 +217,11 @@ def load(
 
 
 def _loaded(
-    part: Part, conn: Connection, connect: Callable[[], Connection], empty: bool, stop: threading.Event
+    part: Part,
+    conn: Connection,
+    connect: Callable[[], Connection],
+    fill: Callable[[Connection, Copy], int],
+    stop: threading.Event,
 ) -> tuple[Copy, str, int | psycopg.Error]:
     digest, copy, begun = xxhash.xxh3_128(), None, False
     outcome: int | psycopg.Error = 0
@@ -223,7 +232,7 @@ def _loaded(
                 case Copy() if begun and copy is None:
                     copy = found
                     copy.data.watch(digest.update)
-                    outcome = _filled(own, copy, empty)
+                    outcome = _filled(own, copy, fill)
                 case Entry(data=True) if not begun:
                     begun = True
                 case Statement() if not begun and _OPENING.match(found.sql):
@@ -246,11 +255,9 @@ def _until(blocks: Iterable[bytes], stop: threading.Event) -> Iterator[bytes]:
         yield block
 
 
-def _filled(conn: Connection, copy: Copy, empty: bool) -> int | psycopg.Error:
-    table = copying.QUALIFIED.match(copy.sql)
+def _filled(conn: Connection, copy: Copy, fill: Callable[[Connection, Copy], int]) -> int | psycopg.Error:
     try:
-        emptied = bool(empty and table and copying.empty_first(conn, table[1]))
-        return copying.send(conn, copy.sql, copy.data, emptied=emptied)
+        return fill(conn, copy)
     except psycopg.Error as error:
         if conn.broken:
             raise

@@ -17,6 +17,8 @@ import psycopg
 import xxhash
 from psycopg import errors
 
+from ..sandbox import Server
+from . import feeding
 from .pool import Connection, Pool, idle
 from .rows import Unordered, whole_rows
 
@@ -93,23 +95,32 @@ def first_rows(blocks: Iterable[bytes], enough: int) -> list[bytes]:
     return first
 
 
-def send(conn: Connection, statement: bytes, blocks: Iterable[bytes], *, emptied: bool = False) -> int:
-    """Rows the server took over one connection; `emptied` tells that `empty_first` began the transaction."""
+def send(conn: Connection, statement: bytes, blocks: Iterable[bytes]) -> int:
+    """Rows the server took over one connection."""
+    with feeding.over_connection(conn, statement) as copy:
+        for block in blocks:
+            copy.write(block)
+    return copy.taken
+
+
+def filled(
+    conn: Connection, table: bytes, statement: bytes, blocks: Iterable[bytes], server: Server | None
+) -> int:
+    """Rows the server took over one connection, into a table without rows where it has none."""
+    if not _empty_first(conn, table):
+        return send(conn, statement, blocks)
     try:
-        with conn.cursor() as cursor:
-            with cursor.copy(statement + b" WITH (FREEZE true)" if emptied else statement) as copy:
-                for block in blocks:
-                    copy.write(block)
-            taken = cursor.rowcount
-        if emptied:
-            conn.execute("COMMIT")
-        return taken
+        with feeding.whichever(conn, statement, b" WITH (FREEZE true)", server) as copy:
+            for block in blocks:
+                copy.write(block)
+        conn.execute("COMMIT")
+        return copy.taken
     finally:
-        if emptied and not conn.closed and not idle(conn):
+        if not conn.closed and not idle(conn):
             conn.execute("ROLLBACK")
 
 
-def empty_first(conn: Connection, table: bytes) -> bool:
+def _empty_first(conn: Connection, table: bytes) -> bool:
     """Begin a transaction that empties a table without rows: then COPY ... FREEZE writes no WAL and spares
     later visibility checks (PostgreSQL: wal_level minimal). False, and no transaction, where that fails."""
     try:
@@ -188,6 +199,7 @@ def share(
     statement: bytes,
     blocks: Iterable[bytes],
     oid: int,
+    server: Server | None = None,
 ) -> tuple[int, Sent]:
     """Rows the server took over all the `others` at once, and what was sent; `conn` looks after the table.
 
@@ -196,7 +208,7 @@ def share(
     conn.execute(_PERSISTENCE, {"kind": "u", "table": oid})
     done = False
     try:
-        taken, sent = _shared(others, statement, blocks)
+        taken, sent = _shared(others, statement, blocks, server)
         done = True
     finally:
         conn.execute(_PERSISTENCE, {"kind": "p", "table": oid})
@@ -205,7 +217,9 @@ def share(
     return taken, sent
 
 
-def _shared(conns: list[Connection], statement: bytes, blocks: Iterable[bytes]) -> tuple[int, Sent]:
+def _shared(
+    conns: list[Connection], statement: bytes, blocks: Iterable[bytes], server: Server | None
+) -> tuple[int, Sent]:
     waiting: queue.Queue[tuple[bytes, bool] | None] = queue.Queue(2 * len(conns))
     stop, turn = threading.Event(), threading.Lock()
 
@@ -223,16 +237,15 @@ def _shared(conns: list[Connection], statement: bytes, blocks: Iterable[bytes]) 
 
     def write(conn: Connection) -> int:
         try:
-            with conn.cursor() as cursor:
-                with cursor.copy(statement) as copy:
-                    while True:
-                        with turn:  # all of a row goes the same way
-                            while (rows := take()) is not None and not rows[1]:
-                                copy.write(rows[0])
-                        if rows is None:
-                            break
-                        copy.write(rows[0])
-                return cursor.rowcount
+            with feeding.whichever(conn, statement, b"", server) as copy:
+                while True:
+                    with turn:  # all of a row goes the same way
+                        while (rows := take()) is not None and not rows[1]:
+                            copy.write(rows[0])
+                    if rows is None:
+                        break
+                    copy.write(rows[0])
+            return copy.taken
         except BaseException:
             stop.set()
             raise

@@ -317,14 +317,15 @@ class Loader:
         named = copying.QUALIFIED.match(item.sql)
         if not (named and size >= 0 and self._untouched()):
             return copying.send(self.conn, item.sql, rows)
+        server = self.pool.server if self.pool else None
         with contextlib.ExitStack() as opened:
             if size >= copying.SHARE_BYTES and (shared := self._others(opened, named[1], item.columns)):
                 oid, others = shared
                 taken, self.loaded.shared[index] = copying.share(
-                    self.conn, others, named[1], item.sql, rows, oid
+                    self.conn, others, named[1], item.sql, rows, oid, server
                 )
                 return taken
-        return copying.send(self.conn, item.sql, rows, emptied=copying.empty_first(self.conn, named[1]))
+        return copying.filled(self.conn, named[1], item.sql, rows, server)
 
     def _others(
         self, opened: contextlib.ExitStack, table: bytes, columns: tuple[str, ...]

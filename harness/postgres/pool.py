@@ -11,6 +11,8 @@ from typing import Any
 
 import psycopg
 
+from ..sandbox import Server
+
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
@@ -27,10 +29,14 @@ def workers() -> int:
 class Pool:
     """Up to `workers` threads, each borrowing a connection to the database its work is about.
 
-    `connect(database)` opens a connection in autocommit. Close with `close()`, which lets running work end.
+    `connect(database)` opens a connection in autocommit, to `server` where that is known.
+    Close with `close()`, which lets running work end.
     """
 
-    def __init__(self, connect: Callable[[str], Connection], workers: int) -> None:
+    def __init__(
+        self, connect: Callable[[str], Connection], workers: int, server: Server | None = None
+    ) -> None:
+        self.server = server
         self._connect = connect
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="provado-load")
         self._idle: dict[str, list[Connection]] = {}

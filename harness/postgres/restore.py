@@ -269,7 +269,7 @@ def _load(subject: RestoredPostgres, server: Server, known: DumpFacts, reading: 
     timer = threading.Timer(max(0.1, ctx.deadline - time.monotonic()), cancel)
     timer.daemon = True
     timer.start()
-    pool = Pool(opened, workers())
+    pool = Pool(opened, workers(), server)
     try:
         with opened("postgres") as conn:
             _home(conn, known)

@@ -13,7 +13,7 @@ from test_pg_reading import CORPUS, INSPECT, _artifact, _told
 
 from harness.drill import drill
 from harness.model import Artifact, Evidence, Status
-from harness.postgres import apart, copying
+from harness.postgres import apart, feeding
 from harness.postgres.contents import Listed, listed
 from harness.settings import load_settings
 
@@ -133,14 +133,14 @@ def test_a_table_that_cannot_be_filled_is_one_failure(
     in_parts: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows that a server refuses: the other tables are there all the same, and the verdict is fail."""
-    send = copying.send
+    whichever = feeding.whichever
 
-    def refusing(conn: object, statement: bytes, *args: object, **more: object) -> int:
+    def refusing(conn: object, statement: bytes, *args: object) -> object:
         if statement.startswith(b"COPY public.webhooks "):
             statement = statement.replace(b"COPY public.webhooks ", b"COPY public.nowhere ")
-        return send(conn, statement, *args, **more)  # type: ignore[arg-type]
+        return whichever(conn, statement, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(copying, "send", refusing)
+    monkeypatch.setattr(feeding, "whichever", refusing)
     evidence = _whole(_artifact(CORPUS / "good/email_gateway.dump", manifest=None))
     status = {c.id: c.status for c in evidence.checks}
     assert in_parts
