@@ -180,10 +180,15 @@ def load(
     stop = threading.Event()
     trouble: dict[int, Exception] = {}
 
-    def fill(own: Connection, copy: Copy) -> int:
-        if empty and (table := copying.QUALIFIED.match(copy.sql)):
-            return copying.filled(own, table[1], copy.sql, copy.data, pool.server)
-        return copying.send(own, copy.sql, copy.data)
+    def fill(own: Connection, copy: Copy) -> int | psycopg.Error:
+        try:
+            if empty and (table := copying.QUALIFIED.match(copy.sql)):
+                return copying.filled(own, table[1], copy.sql, copy.data, pool.server)
+            return copying.send(own, copy.sql, copy.data)
+        except psycopg.Error as error:
+            if own.broken:
+                raise
+            return error
 
     def one(number: int) -> None:
         part, missed = item.parts[number], set[str | None]()
@@ -220,7 +225,7 @@ def _loaded(
     part: Part,
     conn: Connection,
     connect: Callable[[], Connection],
-    fill: Callable[[Connection, Copy], int],
+    fill: Callable[[Connection, Copy], int | psycopg.Error],
     stop: threading.Event,
 ) -> tuple[Copy, str, int | psycopg.Error]:
     digest, copy, begun = xxhash.xxh3_128(), None, False
@@ -232,7 +237,7 @@ def _loaded(
                 case Copy() if begun and copy is None:
                     copy = found
                     copy.data.watch(digest.update)
-                    outcome = _filled(own, copy, fill)
+                    outcome = fill(own, copy)
                 case Entry(data=True) if not begun:
                     begun = True
                 case Statement() if not begun and _OPENING.match(found.sql):
@@ -253,15 +258,6 @@ def _until(blocks: Iterable[bytes], stop: threading.Event) -> Iterator[bytes]:
         if stop.is_set():
             raise _Stopped
         yield block
-
-
-def _filled(conn: Connection, copy: Copy, fill: Callable[[Connection, Copy], int]) -> int | psycopg.Error:
-    try:
-        return fill(conn, copy)
-    except psycopg.Error as error:
-        if conn.broken:
-            raise
-        return error
 
 
 def _other() -> ArtifactError:

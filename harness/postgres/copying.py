@@ -199,7 +199,7 @@ def share(
     statement: bytes,
     blocks: Iterable[bytes],
     oid: int,
-    server: Server | None = None,
+    server: Server | None,
 ) -> tuple[int, Sent]:
     """Rows the server took over all the `others` at once, and what was sent; `conn` looks after the table.
 

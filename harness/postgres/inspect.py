@@ -24,7 +24,6 @@ from .reading import Reading
 from .source import ARCHIVES, counted, entries_text, pg_restore_for, sha256_of, sql_text
 
 BY_LOAD_BYTES: Final = 16 << 20  # a backup smaller than that is read within half a second
-AHEAD_BYTES: Final = 16 << 20  # what is smaller is in before a thread has read it
 _CREATED: Final = re.compile(r"^; Archive created at (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", re.M)
 
 
@@ -88,8 +87,7 @@ def _plain_by_load(artifact: Artifact, ctx: DrillContext) -> Inspection:
         with open_file(artifact.path) as file:
             yield iter(Stream(file, artifact.path, artifact.packing, hashed=False))
 
-    ahead = text if artifact.bytes >= AHEAD_BYTES else None
-    return _begun(artifact, Reading(head, False, items, whole, lambda: _read(artifact, ctx), ahead))
+    return _begun(artifact, Reading(head, False, items, whole, lambda: _read(artifact, ctx), text))
 
 
 def _archive_items(artifact: Artifact, ctx: DrillContext) -> Generator[Item | Apart, None, None]:

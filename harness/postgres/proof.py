@@ -6,14 +6,12 @@ and no message per row; without a shared folder (some containers) the rows come 
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
 import os
 import select
-import threading
 import time
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,11 +22,10 @@ from psycopg import sql
 
 from ..errors import SandboxError
 from ..sandbox import Server
+from . import pipes
 from .pool import Connection
 
-_BLOCK: Final = 1 << 20
 _FEW_BYTES: Final = 1 << 14  # fewer rows come over the connection sooner than a pipe is made
-_POLL_S: Final = 0.1
 _GATHER_S: Final = 0.002  # the server writes 4 KiB at a time: to wake for each costs as much as the hashing
 
 
@@ -87,7 +84,8 @@ def read_rows(
         source = sql.SQL("{} ({})").format(source, named)
     form = sql.SQL(" (ENCODING {})").format(encoding) if encoding != "UTF8" else sql.SQL("")
     few = size is not None and size < _FEW_BYTES
-    if few or server.shared is None or server.shared_inside is None:
+    shared = pipes.shared(server)
+    if few or shared is None:
         query = sql.SQL("COPY {} TO STDOUT{}").format(source, form)
         rows = 0
         with conn.cursor() as cursor, cursor.copy(query) as copy:
@@ -95,58 +93,37 @@ def read_rows(
                 rows += 1  # the server sends a message per row
                 yield bytes(block)
         return rows
-    return (yield from _through_pipe(conn, server.shared, server.shared_inside, source, form))
+    return (yield from _through_pipe(conn, *shared, source, form))
 
 
 def _through_pipe(
-    conn: Connection, shared: Path, inside: str, source: sql.Composable, form: sql.Composable
+    conn: Connection, folder: Path, inside: str, source: sql.Composable, form: sql.Composable
 ) -> Generator[bytes, None, int]:
-    name = f"rows-{os.urandom(8).hex()}"
-    path = shared / name
-    os.mkfifo(path)
-    path.chmod(0o666)  # the folder itself admits only the server and us
-    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    trouble: list[BaseException] = []
-    rows = read = 0
-    done = threading.Event()
-
-    def write() -> None:
-        nonlocal rows
+    read = 0
+    with pipes.named_pipe(folder) as path, ThreadPoolExecutor(1, "provado-rows") as aside:
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
-            rows = conn.execute(sql.SQL("COPY {} TO {}{}").format(source, f"{inside}/{name}", form)).rowcount
-        except BaseException as error:
-            trouble.append(error)
+            pipes.widen(reader)
+            query = sql.SQL("COPY {} TO {}{}").format(source, f"{inside}/{path.name}", form)
+            copy = aside.submit(lambda: conn.execute(query).rowcount)
+            waiting = select.poll()
+            waiting.register(reader, select.POLLIN)
+            while True:
+                last = copy.done()
+                if waiting.poll(0 if last else pipes.POLL_S * 1000):
+                    block = os.read(reader, pipes.BLOCK)
+                    if block:
+                        yield block
+                        read += len(block)
+                        if read > pipes.BLOCK > 4 * len(block):
+                            time.sleep(_GATHER_S)
+                        continue
+                if last:
+                    break
+                wait([copy], pipes.POLL_S / 100)
         finally:
-            done.set()
-
-    writer = threading.Thread(target=write, name="provado-rows")
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, _BLOCK)
-        writer.start()
-        waiting = select.poll()
-        waiting.register(reader, select.POLLIN)
-        while True:
-            last = done.is_set()
-            if waiting.poll(0 if last else _POLL_S * 1000):
-                block = os.read(reader, _BLOCK)
-                if block:
-                    yield block
-                    read += len(block)
-                    if read > _BLOCK > 4 * len(block):
-                        time.sleep(_GATHER_S)
-                    continue
-            if last:
-                break
-            done.wait(_POLL_S / 100)
-    finally:
-        os.close(reader)  # a server that still writes gets EPIPE, so the thread ends
-        if writer.ident is not None:
-            writer.join()
-        path.unlink(missing_ok=True)
-    if trouble:
-        raise trouble[0]
-    return rows
+            os.close(reader)  # a server that still writes gets EPIPE, so the thread ends
+    return copy.result()
 
 
 _LIKE_PG_DUMP: Final = {  # what pg_dump sets in its own session (pg_dump.c: setup_connection)

@@ -22,7 +22,9 @@ from .dump import Copy, Item
 from .facts import DumpFacts, noted, read_facts
 
 _SWITCH_S: Final = 1e-4
-_WAITING_BYTES: Final = 16 << 20
+# Rows that are in, with another table to come, before anyone waits for the plan: where one table holds all of
+# them, the load meets its indexes as soon as anyone could, and a second reading would only slow it down.
+AHEAD_BYTES: Final = 16 << 20
 
 
 class Ahead:
@@ -69,7 +71,6 @@ class Reading:
     ahead: Callable[[], AbstractContextManager[Iterator[bytes]]] | None = None
     facts: DumpFacts = field(default_factory=DumpFacts)
     _ahead: Ahead | None = None
-    _filled: int = 0
     _complete: bool = False
     _result: Inspection | None = None
 
@@ -83,22 +84,19 @@ class Reading:
 
     def items(self) -> Generator[Item | Apart, None, None]:
         """The backup's items, with what they say kept in `facts`."""
+        rows = 0  # bytes that are in
         try:
             with contextlib.closing(self.read()) as items:
                 for item in noted(items, self.facts):
-                    if self.ahead and not self._ahead and isinstance(item, Copy) and self._rows_are_in():
-                        self._ahead = Ahead(self.ahead)
+                    if self.ahead and not self._ahead and isinstance(item, Copy):
+                        rows += self.facts.tables[-1].bytes if self.facts.tables else 0
+                        if rows >= AHEAD_BYTES:
+                            self._ahead = Ahead(self.ahead)
                     yield item
         except ArtifactError:
             self._complete = True
             raise
         self._complete = True
-
-    def _rows_are_in(self) -> bool:
-        """Whether tables wait for the plan: where one holds all the rows, the load meets its indexes as soon
-        as anyone could, and reading the file twice would only slow it down."""
-        self._filled += self.facts.tables[-1].bytes if self.facts.tables else 0
-        return self._filled >= _WAITING_BYTES
 
     def finish(self) -> Inspection:
         """The whole inspection. Raises ToolError past the drill's deadline, or without a pg_restore."""

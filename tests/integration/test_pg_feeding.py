@@ -39,8 +39,8 @@ def conn(server: Server) -> Iterator[Connection]:
         conn.execute('TRUNCATE s."from stdin"')
         yield conn
     assert server.shared
-    assert not list(server.shared.glob("feed-*"))
-    assert not [t for t in threading.enumerate() if t.name == "provado-rows-copy"]
+    assert not list(server.shared.glob("rows-*"))
+    assert not [t for t in threading.enumerate() if t.name.startswith("provado-rows")]
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ def piped(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     seen: list[bytes] = []
     through = feeding._through_pipe
 
-    def noted(conn: Connection, path: Any, statement: bytes) -> Any:
-        seen.append(statement)
-        return through(conn, path, statement)
+    def noted(conn: Connection, folder: Any, inside: str, statement: bytes, options: bytes) -> Any:
+        seen.append(statement + options)
+        return through(conn, folder, inside, statement, options)
 
     monkeypatch.setattr(feeding, "_through_pipe", noted)
     return seen

@@ -60,7 +60,7 @@ def _both(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> tuple[Evidence
     settings = load_settings(None, {})
     before = drill(artifact, settings)
     monkeypatch.setattr(INSPECT, "BY_LOAD_BYTES", 0)
-    monkeypatch.setattr(INSPECT, "AHEAD_BYTES", 0)
+    monkeypatch.setattr(READING, "AHEAD_BYTES", 0)
     return before, drill(artifact, settings)
 
 
@@ -162,8 +162,7 @@ def test_no_more_is_read_before_the_restore_than_it_needs(by_load: None, tmp_pat
 def test_what_reads_ahead_knows_the_plan_and_ends_with_the_drill(
     by_load: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(INSPECT, "AHEAD_BYTES", 0)
-    monkeypatch.setattr(READING, "_WAITING_BYTES", 0)
+    monkeypatch.setattr(READING, "AHEAD_BYTES", 0)
     ctx = DrillContext(load_settings(None, {}), tmp_path, time.monotonic() + 60)
     whole = gzip.decompress(DAILY.read_bytes())
     cut, endless = tmp_path / "cut.sql", tmp_path / "endless.sql"
@@ -197,8 +196,7 @@ def test_nothing_reads_ahead_for_the_last_table(
     by_load: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tables: int
 ) -> None:
     """Where all rows are in one table, its indexes are met as soon as anyone could know them."""
-    monkeypatch.setattr(INSPECT, "AHEAD_BYTES", 0)
-    monkeypatch.setattr(READING, "_WAITING_BYTES", 1 << 20)
+    monkeypatch.setattr(READING, "AHEAD_BYTES", 1 << 20)
     dump = tmp_path / "dump.sql"
     with dump.open("w") as file:
         for number in range(tables):
