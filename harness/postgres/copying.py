@@ -185,8 +185,8 @@ def partners(
 ) -> tuple[int, list[Connection]] | None:
     """OID of a table and connections that may fill it together, one for each idle core and one more; None
     where one does it alone. Raises psycopg.Error where there are not as many."""
-    ways = pool.idle()
-    oid = any_order(conn, table, columns) if ways else None
+    ways = pool.idle()  # a single one has the rows to unpack and to send: two COPYs would wait for it
+    oid = any_order(conn, table, columns) if ways > 1 else None
     if oid is None:
         return None
     return oid, [opened.enter_context(alike(conn, pool.connection(database))) for _ in range(1 + ways)]

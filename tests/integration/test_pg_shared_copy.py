@@ -76,7 +76,7 @@ def sharing(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], Seen]:
         monkeypatch.setattr(copying, "share", watched)
         monkeypatch.setattr(load, "EARLY_BYTES", 0)
         monkeypatch.setattr(copying, "SHARE_BYTES", 0)
-        monkeypatch.setattr(Pool, "idle", lambda self: 3 if on else 0)
+        monkeypatch.setattr(Pool, "idle", lambda self: 3 if on else 1)
         return seen
 
     return switch
