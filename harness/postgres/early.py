@@ -13,7 +13,7 @@ import psycopg
 
 from .dump import Statement
 from .facts import DumpFacts
-from .patterns import built_on
+from .patterns import built
 from .pool import Connection, Pool, idle
 
 _Key = tuple[str, bytes]  # database in the text, statement
@@ -155,7 +155,7 @@ class EarlyBuilds:
         if key in self._taken:
             return False  # written twice, the second fails as it would for anyone
         if key not in self._handed:
-            table = built_on(item.sql) or ""
+            table, _ = built(item.sql) or ("", "")
             work = self._large.get((database, table.encode()))
             if work is None or item not in self._so_far.indexes.get((database, table), []):
                 return False

@@ -94,9 +94,7 @@ class DumpFacts:
     created: dict[str, bytes] = field(default_factory=dict)  # database -> its CREATE DATABASE statement
     entries: list[tuple[str, Entry]] = field(default_factory=list)
     tables: list[TableData] = field(default_factory=list)
-    inserts: dict[tuple[str, str], int] = field(
-        default_factory=dict
-    )  # (database, table) -> INSERT statements
+    inserts: dict[tuple[str, str], int] = field(default_factory=dict)  # by (database, table): statements
     create_tables: int = 0
     extensions: set[str] = field(default_factory=set)
     features: set[str] = field(default_factory=set)
@@ -164,6 +162,7 @@ class _State:
     database: str = ""
     ordered: set[bytes] = field(default_factory=set)  # settings that keep to the order of the text
     fires: bool = False  # triggers or rules stand, which rows to come may set off
+    built: dict[tuple[str, str], Statement] = field(default_factory=dict)  # by database and index: the first
     own: bool = False  # in a transaction of the text's own, which may come to nothing
     announced: Entry | None = None  # the last TOC entry, while nothing has followed it
     foreign: list[tuple[int, str, str]] = field(default_factory=list)  # line, verb, other database
@@ -360,8 +359,10 @@ def _statement(facts: DumpFacts, item: Statement, state: _State) -> None:
         state.foreign.append((item.line, "drops", dropped))
     elif start.startswith((b"CREATE", b"ALTER TABLE")):
         _created(facts, sql)
-        if not (state.ordered or state.own) and (table := patterns.built_on(sql)):
-            facts.indexes.setdefault((state.database, table), []).append(item)
+        named = patterns.built(sql)
+        sole = named and state.built.setdefault((state.database, named[1]), item) is item
+        if named and sole and not (state.ordered or state.own):
+            facts.indexes.setdefault((state.database, named[0]), []).append(item)
 
 
 def _called(facts: DumpFacts, sql: bytes, state: _State, schema: str | None) -> None:

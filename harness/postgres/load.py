@@ -144,8 +144,8 @@ class Loader:
             self._flush()
             self._refuse(item, danger.message)
             return
-        if (table := patterns.built_on(item.sql)) is not None:
-            if self._early and self._early.large(self._named, table.encode()):
+        if (built := patterns.built(item.sql)) is not None:
+            if self._early and self._early.large(self._named, built[0].encode()):
                 self._flush()
                 if self._early.takes(self._named, item):
                     return

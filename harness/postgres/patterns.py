@@ -29,12 +29,14 @@ _CREATE_EXTENSION: Final = re.compile(
 _INSERT: Final = re.compile(rb"INSERT INTO (?:ONLY )?(" + NAME + rb"(?:\." + NAME + rb")?)", re.I)
 VALUES: Final = re.compile(rb"INSERT INTO [^']*?\bVALUES\b", re.I)  # an INSERT of at least one row
 _ALONE: Final = re.compile(NAME.decode())
-_INDEX: Final = re.compile(rb"CREATE (?:UNIQUE )?INDEX " + NAME + rb" ON " + _FULL_NAME + rb" USING ", re.I)
+_TABLE: Final = rb"(?P<table>(?P<schema>" + NAME + rb")\." + NAME + rb")"
+_BUILT: Final = rb"(?P<name>" + NAME + rb")"
+_INDEX: Final = re.compile(rb"CREATE (?:UNIQUE )?INDEX " + _BUILT + rb" ON " + _TABLE + rb" USING ", re.I)
 _KEY: Final = re.compile(
     rb"ALTER TABLE (?:ONLY )?"
-    + _FULL_NAME
+    + _TABLE
     + rb"\s+ADD CONSTRAINT "
-    + NAME
+    + _BUILT
     + rb" (?:PRIMARY KEY|UNIQUE|EXCLUDE)\b",
     re.I,
 )
@@ -128,13 +130,16 @@ def within(name: str, schema: str | None) -> str:
     return f"{schema}.{name}" if schema and _ALONE.fullmatch(name) else name
 
 
-def built_on(sql: bytes) -> str | None:
-    """Table (as written, with its schema) that a CREATE INDEX or ADD PRIMARY KEY / UNIQUE / EXCLUDE is for.
+def built(sql: bytes) -> tuple[str, str] | None:
+    """Table that a CREATE INDEX or ADD PRIMARY KEY / UNIQUE / EXCLUDE is for, and the index it makes, both as
+    written, with their schema.
 
     Names without a schema give None: what they mean depends on the search_path.
     """
-    found = _INDEX.match(sql) or _KEY.match(sql)
-    return found[1].decode("utf-8", "replace") if found else None
+    if (found := _INDEX.match(sql) or _KEY.match(sql)) is None:
+        return None
+    table, schema, name = (found[part].decode("utf-8", "replace") for part in ("table", "schema", "name"))
+    return table, f"{schema}.{name}"
 
 
 def foreign_key(sql: bytes) -> tuple[bytes, bytes] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -94,8 +95,10 @@ def test_what_is_said_about_an_index_that_is_being_built(
     assert (verdict is Verdict.PASS) == good, one.findings
     submit, handed, hand = Pool.submit, [0], EarlyBuilds._hand
 
+    waits = itertools.chain([0.3], itertools.repeat(0.1))  # what is met first is built last
+
     def later(self: Pool, kind: str, work: Callable[[], None]) -> None:
-        submit(self, kind, lambda: (time.sleep(0.1), work())[1])
+        submit(self, kind, lambda: (time.sleep(next(waits)), work())[1])
 
     def counted(self: EarlyBuilds, *args: object) -> None:
         handed[0] += len(args[1])  # type: ignore[arg-type]
