@@ -11,7 +11,6 @@ import os
 import re
 import select
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +25,6 @@ from .pool import Connection
 
 _FROM_STDIN: Final = re.compile(rb"(?<=[\s)])FROM\s+STDIN\s*$", re.I)
 _COMMENT: Final = re.compile(rb"--|/\*")  # may hold the words, too
-_OPEN_S: Final = 0.02
-_CANCEL_S: Final = 5.0
 
 
 @dataclass
@@ -79,27 +76,16 @@ def _through_pipe(
             except BlockingIOError:
                 room.poll(pipes.POLL_S * 1000)
 
-    with pipes.named_pipe(folder) as path, ThreadPoolExecutor(1, "provado-rows-copy") as aside:
+    with (
+        pipes.named_pipe(folder) as path,
+        os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0),
+    ):
+        # Our own reading end keeps what was written until the server opens the pipe, and us from waiting.
         place = b"FROM " + sql.Literal(f"{inside}/{path.name}").as_bytes(conn)
         query = _FROM_STDIN.sub(lambda _: place, statement) + options
-        # Our own reading end keeps what was written until the server opens the pipe, and us from waiting.
-        ours = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
-        pipes.widen(pipe)
-        room = select.poll()
-        room.register(pipe, select.POLLOUT)
-        copy = aside.submit(lambda: conn.execute(query, binary=True).rowcount)
-        feed = Feed(write)
-        try:
+        with pipes.copying(conn, query, path, os.O_WRONLY) as (copy, pipe):
+            room = select.poll()
+            room.register(pipe, select.POLLOUT)
+            feed = Feed(write)
             yield feed
-        except BaseException:
-            if not copy.done():
-                with contextlib.suppress(psycopg.Error):  # it is lost, then, and the server ends it itself
-                    conn.cancel_safe(timeout=_CANCEL_S)
-            raise
-        finally:
-            os.close(pipe)
-            while not wait([copy], _OPEN_S).done:
-                os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))  # who opens it only now waits for us
-            os.close(ours)
         feed.taken = copy.result()

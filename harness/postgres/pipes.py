@@ -6,13 +6,20 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Final
 
+import psycopg
+from psycopg import sql
+
 from ..sandbox import Server
+from .pool import Connection
 
 BLOCK: Final = 1 << 20  # bytes that a pipe of ours holds, and that are read at once
 POLL_S: Final = 0.1
+_OPEN_S: Final = 0.02
+_CANCEL_S: Final = 5.0
 
 
 def shared(server: Server | None) -> tuple[Path, str] | None:
@@ -34,7 +41,25 @@ def named_pipe(folder: Path) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def widen(end: int) -> None:
-    """Let the pipe of a file descriptor hold a whole block, where the system allows that much."""
-    with contextlib.suppress(OSError):
+@contextlib.contextmanager
+def copying(
+    conn: Connection, query: bytes | sql.Composed, path: Path, mode: int
+) -> Iterator[tuple[Future[int], int]]:
+    """A COPY from or to a pipe, in a thread, which gives the server's number of rows; and our end of the pipe
+    (`mode`), which never waits. Over when the block ends; cancelled where that fails."""
+    end = os.open(path, mode | os.O_NONBLOCK)
+    with contextlib.suppress(OSError):  # a whole block, where the system allows that much
         fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, BLOCK)
+    with ThreadPoolExecutor(1, "provado-rows-copy") as aside:
+        copy = aside.submit(lambda: conn.execute(query, binary=True).rowcount)
+        try:
+            yield copy, end
+        except BaseException:
+            if not copy.done():
+                with contextlib.suppress(psycopg.Error):  # it is lost, then, and the server ends it itself
+                    conn.cancel_safe(timeout=_CANCEL_S)
+            raise
+        finally:
+            os.close(end)
+            while not wait([copy], _OPEN_S).done:
+                os.close(os.open(path, mode | os.O_NONBLOCK))  # who opens it only now waits for us

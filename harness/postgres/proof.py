@@ -11,7 +11,7 @@ import os
 import select
 import time
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -100,12 +100,9 @@ def _through_pipe(
     conn: Connection, folder: Path, inside: str, source: sql.Composable, form: sql.Composable
 ) -> Generator[bytes, None, int]:
     read = 0
-    with pipes.named_pipe(folder) as path, ThreadPoolExecutor(1, "provado-rows") as aside:
-        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        try:
-            pipes.widen(reader)
-            query = sql.SQL("COPY {} TO {}{}").format(source, f"{inside}/{path.name}", form)
-            copy = aside.submit(lambda: conn.execute(query).rowcount)
+    with pipes.named_pipe(folder) as path:
+        query = sql.SQL("COPY {} TO {}{}").format(source, f"{inside}/{path.name}", form)
+        with pipes.copying(conn, query, path, os.O_RDONLY) as (copy, reader):
             waiting = select.poll()
             waiting.register(reader, select.POLLIN)
             while True:
@@ -121,8 +118,6 @@ def _through_pipe(
                 if last:
                     break
                 wait([copy], pipes.POLL_S / 100)
-        finally:
-            os.close(reader)  # a server that still writes gets EPIPE, so the thread ends
     return copy.result()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from live_servers import postgres
 
 from harness.errors import ArtifactError
-from harness.postgres import copying, feeding
+from harness.postgres import copying, feeding, pipes
 from harness.postgres.proof import connect
 from harness.sandbox import Server
 
@@ -138,6 +140,31 @@ def test_text_that_cannot_be_read_on_leaves_no_rows(
         assert copying.idle(conn)
         assert _held(conn) == []
     assert len(piped) == 5
+
+
+@pytest.mark.parametrize("after_ms", [0, 0.2, 1, 5, 50])
+@pytest.mark.parametrize("fails", [True, False])
+@pytest.mark.parametrize("mode", [os.O_RDONLY, os.O_WRONLY])
+def test_whoever_leaves_a_pipe_early_need_not_wait_for_the_server(
+    server: Server, conn: Connection, mode: int, fails: bool, after_ms: float
+) -> None:
+    copying.send(conn, COPY, [_rows(200_000)])  # more than a pipe holds
+    assert server.shared
+    assert server.shared_inside
+    to, of = (" TO ", "") if mode == os.O_RDONLY else (" FROM ", " WITH (FREEZE false)")
+    with pipes.named_pipe(server.shared) as path, contextlib.ExitStack() as ours:
+        if mode == os.O_WRONLY:  # as who writes has one: the server may not have opened its own yet
+            ours.callback(os.close, os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+        query = f"COPY s.\"from stdin\"{to}'{server.shared_inside}/{path.name}'{of}".encode()
+        began = time.monotonic()
+        with contextlib.suppress(InterruptedError), pipes.copying(conn, query, path, mode) as (copy, _):
+            time.sleep(after_ms / 1000)
+            if fails:
+                raise InterruptedError
+        assert time.monotonic() - began < 10
+        assert copy.done()
+    assert copying.idle(conn)
+    assert len(_held(conn)) == 200_000
 
 
 @pytest.mark.parametrize("waits", [False, True])
