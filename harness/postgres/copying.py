@@ -19,14 +19,13 @@ from psycopg import errors
 
 from ..sandbox import Server
 from . import feeding
-from .pool import Connection, Pool, idle
+from .pool import Connection, Pool, cancel, idle
 from .rows import Unordered, whole_rows
 
 QUALIFIED: Final = re.compile(rb'COPY ((?:"(?:[^"]|"")+"|[^\s."(]+)\.(?:"(?:[^"]|"")+"|[^\s."(]+))', re.I)
 SHARE_BYTES: Final = 4 << 20  # fewer rows are in sooner than several connections agree
 _WAIT_S: Final = 0.1
 _SWITCH_S: Final = 1e-4
-_CANCEL_S: Final = 5.0
 # Their characters may hold the bytes of a backslash: where rows end is not to be seen by bytes alone.
 _DEEP: Final = ("BIG5", "GB18030", "GBK", "JOHAB", "SHIFT_JIS_2004", "SJIS", "UHC")
 
@@ -266,8 +265,7 @@ def _shared(
         except BaseException:
             stop.set()
             for conn in conns:  # what they have to send may take the server long
-                with contextlib.suppress(psycopg.Error):
-                    conn.cancel_safe(timeout=_CANCEL_S)
+                cancel(conn)
             raise
     seen.end()
     failed = [e for w in writers if (e := w.exception()) is not None]

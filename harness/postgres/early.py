@@ -13,7 +13,6 @@ import psycopg
 
 from .dump import Statement
 from .facts import DumpFacts
-from .patterns import built
 from .pool import Connection, Pool, idle
 
 _Key = tuple[str, bytes]  # database in the text, statement
@@ -145,8 +144,8 @@ class EarlyBuilds:
                 if idle(conn):
                     conn.execute("RESET search_path")
 
-    def takes(self, database: str, item: Statement) -> bool:
-        """True when this statement of the text is among those handed over, or is now.
+    def takes(self, database: str, table: str, item: Statement) -> bool:
+        """True when this statement of the text, built upon `table`, is among those handed over, or is now.
 
         Called for everything that builds upon tables: what is not handed over by then stays with the caller.
         """
@@ -155,7 +154,6 @@ class EarlyBuilds:
         if key in self._taken:
             return False  # written twice, the second fails as it would for anyone
         if key not in self._handed:
-            table, _ = built(item.sql) or ("", "")
             work = self._large.get((database, table.encode()))
             if work is None or item not in self._so_far.indexes.get((database, table), []):
                 return False

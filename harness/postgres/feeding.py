@@ -83,7 +83,7 @@ def _through_pipe(
         # Our own reading end keeps what was written until the server opens the pipe, and us from waiting.
         place = b"FROM " + sql.Literal(f"{inside}/{path.name}").as_bytes(conn)
         query = _FROM_STDIN.sub(lambda _: place, statement) + options
-        with pipes.copying(conn, query, path, os.O_WRONLY) as (copy, pipe):
+        with pipes.started(conn, query, path, os.O_WRONLY) as (copy, pipe):
             room = select.poll()
             room.register(pipe, select.POLLOUT)
             feed = Feed(write)

@@ -144,10 +144,10 @@ class Loader:
             self._flush()
             self._refuse(item, danger.message)
             return
-        if (built := patterns.built(item.sql)) is not None:
+        if built := patterns.built(item.sql):
             if self._early and self._early.large(self._named, built[0].encode()):
                 self._flush()
-                if self._early.takes(self._named, item):
+                if self._early.takes(self._named, built[0], item):
                     return
                 self.settle()
         elif self._early and self._added(self._early, item):

@@ -8,7 +8,8 @@ from typing import Final
 
 _QUOTED: Final = rb'"(?:[^"]|"")+"'
 NAME: Final = rb"(?:" + _QUOTED + rb'|[^\s."(]+)'
-_FULL_NAME: Final = rb"(" + NAME + rb"\." + NAME + rb")"
+_TABLE: Final = rb"(?P<table>(?P<schema>" + NAME + rb")\." + NAME + rb")"
+_NAMED: Final = rb"(?P<name>" + NAME + rb")"
 _CREATE_DATABASE: Final = re.compile(rb"\s*CREATE DATABASE (" + _QUOTED + rb"|\S+)", re.I)
 _DROP_DATABASE: Final = re.compile(rb"\s*DROP DATABASE (?:IF EXISTS )?(" + _QUOTED + rb"|[^\s;]+)", re.I)
 _TABLESPACE: Final = re.compile(
@@ -29,21 +30,11 @@ _CREATE_EXTENSION: Final = re.compile(
 _INSERT: Final = re.compile(rb"INSERT INTO (?:ONLY )?(" + NAME + rb"(?:\." + NAME + rb")?)", re.I)
 VALUES: Final = re.compile(rb"INSERT INTO [^']*?\bVALUES\b", re.I)  # an INSERT of at least one row
 _ALONE: Final = re.compile(NAME.decode())
-_TABLE: Final = rb"(?P<table>(?P<schema>" + NAME + rb")\." + NAME + rb")"
-_BUILT: Final = rb"(?P<name>" + NAME + rb")"
-_INDEX: Final = re.compile(rb"CREATE (?:UNIQUE )?INDEX " + _BUILT + rb" ON " + _TABLE + rb" USING ", re.I)
-_KEY: Final = re.compile(
-    rb"ALTER TABLE (?:ONLY )?"
-    + _TABLE
-    + rb"\s+ADD CONSTRAINT "
-    + _BUILT
-    + rb" (?:PRIMARY KEY|UNIQUE|EXCLUDE)\b",
-    re.I,
-)
+_INDEX: Final = re.compile(rb"CREATE (?:UNIQUE )?INDEX " + _NAMED + rb" ON " + _TABLE + rb" USING ", re.I)
+_CONSTRAINT: Final = rb"ALTER TABLE (?:ONLY )?" + _TABLE + rb"\s+ADD CONSTRAINT " + _NAMED
+_KEY: Final = re.compile(_CONSTRAINT + rb" (?:PRIMARY KEY|UNIQUE|EXCLUDE)\b", re.I)
 _FOREIGN_KEY: Final = re.compile(
-    rb"ALTER TABLE (?:ONLY )?" + _FULL_NAME + rb"\s+ADD CONSTRAINT (" + NAME + rb") FOREIGN KEY\b"
-    rb"(?!.*\bNOT (?:VALID|ENFORCED)\b)",
-    re.I | re.S,
+    _CONSTRAINT + rb" FOREIGN KEY\b(?!.*\bNOT (?:VALID|ENFORCED)\b)", re.I | re.S
 )
 _TRANSACTION: Final = re.compile(
     rb"(?:(BEGIN|START\s+TRANSACTION)|COMMIT|END|ABORT|ROLLBACK(?!\s+(?:(?:WORK|TRANSACTION)\s+)?TO\b))\b",
@@ -145,7 +136,7 @@ def built(sql: bytes) -> tuple[str, str] | None:
 def foreign_key(sql: bytes) -> tuple[bytes, bytes] | None:
     """Table (with its schema) and name, as written, of a foreign key whose rows are to be looked at."""
     found = _FOREIGN_KEY.match(sql)
-    return (found[1], found[2]) if found else None
+    return (found["table"], found["name"]) if found else None
 
 
 def opens_transaction(sql: bytes) -> bool | None:

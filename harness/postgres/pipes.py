@@ -10,16 +10,14 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Final
 
-import psycopg
 from psycopg import sql
 
 from ..sandbox import Server
-from .pool import Connection
+from .pool import Connection, cancel
 
 BLOCK: Final = 1 << 20  # bytes that a pipe of ours holds, and that are read at once
 POLL_S: Final = 0.1
 _OPEN_S: Final = 0.02
-_CANCEL_S: Final = 5.0
 
 
 def shared(server: Server | None) -> tuple[Path, str] | None:
@@ -42,7 +40,7 @@ def named_pipe(folder: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def copying(
+def started(
     conn: Connection, query: bytes | sql.Composed, path: Path, mode: int
 ) -> Iterator[tuple[Future[int], int]]:
     """A COPY from or to a pipe, in a thread, which gives the server's number of rows; and our end of the pipe
@@ -56,8 +54,7 @@ def copying(
             yield copy, end
         except BaseException:
             if not copy.done():
-                with contextlib.suppress(psycopg.Error):  # it is lost, then, and the server ends it itself
-                    conn.cancel_safe(timeout=_CANCEL_S)
+                cancel(conn)
             raise
         finally:
             os.close(end)

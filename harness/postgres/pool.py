@@ -7,18 +7,25 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 
 from ..sandbox import Server
 
 Connection = psycopg.Connection[tuple[Any, ...]]
+_CANCEL_S: Final = 5.0
 
 
 def idle(conn: Connection) -> bool:
     """Whether a connection is open and in no transaction."""
     return not conn.closed and conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
+def cancel(conn: Connection) -> None:
+    """Have the server end what a connection has under way; that of a lost one it ends by itself."""
+    with contextlib.suppress(psycopg.Error):
+        conn.cancel_safe(timeout=_CANCEL_S)
 
 
 def workers() -> int:

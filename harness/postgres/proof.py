@@ -102,7 +102,7 @@ def _through_pipe(
     read = 0
     with pipes.named_pipe(folder) as path:
         query = sql.SQL("COPY {} TO {}{}").format(source, f"{inside}/{path.name}", form)
-        with pipes.copying(conn, query, path, os.O_RDONLY) as (copy, reader):
+        with pipes.started(conn, query, path, os.O_RDONLY) as (copy, reader):
             waiting = select.poll()
             waiting.register(reader, select.POLLIN)
             while True:

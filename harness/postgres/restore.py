@@ -30,7 +30,7 @@ from .load import Loader
 from .loaded import Loaded
 from .physical import UNPACKED, BaseBackup
 from .physical_restore import open_physical, start, user_databases
-from .pool import Connection, Pool, workers
+from .pool import Connection, Pool, cancel, workers
 from .proof import Rows, connect
 from .prover import Prover
 from .reading import Reading
@@ -260,13 +260,12 @@ def _load(subject: RestoredPostgres, server: Server, known: DumpFacts, reading: 
 
     late = threading.Event()
 
-    def cancel() -> None:
+    def end() -> None:
         late.set()
         for conn in live:
-            with contextlib.suppress(psycopg.Error):
-                conn.cancel_safe(timeout=5)
+            cancel(conn)
 
-    timer = threading.Timer(max(0.1, ctx.deadline - time.monotonic()), cancel)
+    timer = threading.Timer(max(0.1, ctx.deadline - time.monotonic()), end)
     timer.daemon = True
     timer.start()
     pool = Pool(opened, workers(), server)

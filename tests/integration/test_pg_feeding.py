@@ -151,13 +151,13 @@ def test_whoever_leaves_a_pipe_early_need_not_wait_for_the_server(
     copying.send(conn, COPY, [_rows(200_000)])  # more than a pipe holds
     assert server.shared
     assert server.shared_inside
-    to, of = (" TO ", "") if mode == os.O_RDONLY else (" FROM ", " WITH (FREEZE false)")
+    way = "TO" if mode == os.O_RDONLY else "FROM"
     with pipes.named_pipe(server.shared) as path, contextlib.ExitStack() as ours:
         if mode == os.O_WRONLY:  # as who writes has one: the server may not have opened its own yet
             ours.callback(os.close, os.open(path, os.O_RDONLY | os.O_NONBLOCK))
-        query = f"COPY s.\"from stdin\"{to}'{server.shared_inside}/{path.name}'{of}".encode()
+        query = f"COPY s.\"from stdin\" {way} '{server.shared_inside}/{path.name}'".encode()
         began = time.monotonic()
-        with contextlib.suppress(InterruptedError), pipes.copying(conn, query, path, mode) as (copy, _):
+        with contextlib.suppress(InterruptedError), pipes.started(conn, query, path, mode) as (copy, _):
             time.sleep(after_ms / 1000)
             if fails:
                 raise InterruptedError
